@@ -1,0 +1,43 @@
+// A file mapped into memory for reading. Not a parser and not a writer.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace metal_candle {
+
+/// Owns one read-only mapping; move-only. Const members may be called from any thread.
+/// Shrinking the file while it is mapped is the one thing nobody can guard against: the system then
+/// raises SIGBUS on access.
+class MappedFile {
+ public:
+  /// Maps the whole file.
+  /// Throws not_found (missing), invalid_argument (directory, pipe, device), malformed_file (empty)
+  /// or io_error (permission, out of address space), each naming the path.
+  static MappedFile open(const std::filesystem::path& path);
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const std::filesystem::path& path() const noexcept { return path_; }
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  bool contains(std::span<const std::byte> part) const noexcept;
+
+  /// Gives the whole pages inside `part` back to the system; reading them again costs a page fault,
+  /// never wrong data. Parts outside the mapping are ignored.
+  void release(std::span<const std::byte> part) const noexcept;
+
+  /// Asks the system to start reading the pages of `part`. Parts outside the mapping are ignored.
+  void will_need(std::span<const std::byte> part) const noexcept;
+
+ private:
+  MappedFile(std::filesystem::path path, std::span<const std::byte> bytes)
+      : path_(std::move(path)), bytes_(bytes) {}
+
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace metal_candle
