@@ -1,0 +1,30 @@
+// Which instruction set the SIMD kernels run on: found once, or forced. Not a place for kernels.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace metal_candle::simd {
+
+/// From the most portable to the most capable of a family. On x86-64 each also uses what stands before it;
+/// avx512_bf16 adds dot products of bfloat16 pairs to avx512_vnni (Zen 4+, Cooper Lake, Sapphire Rapids).
+enum class SimdTarget { scalar, avx2, avx512, avx512_vnni, avx512_bf16, neon };
+
+/// "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "neon".
+std::string_view name(SimdTarget target) noexcept;
+std::optional<SimdTarget> parse_target(std::string_view text) noexcept;
+
+/// The target in use: the last forced one, else METAL_CANDLE_SIMD (read once; ignored when it names a target
+/// that this machine lacks), else the best supported. Thread-safe.
+SimdTarget active_target() noexcept;
+
+/// Targets this build holds and this machine runs, in the enum's order; scalar is always there.
+std::vector<SimdTarget> supported_targets();
+
+/// For tests and diagnosis: every later kernel call uses `target`, Highway's dynamic dispatch included (restricted
+/// to the same instruction set or less). Not to be called while kernels run: packed weights are the same for all
+/// targets, but prepared activations are not. Throws Error(unsupported) if the machine lacks it.
+void force_target(SimdTarget target);
+
+}  // namespace metal_candle::simd
