@@ -1,0 +1,235 @@
+#include "io/gguf.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "core/checked.h"
+#include "io/byte_reader.h"
+
+namespace metal_candle {
+namespace {
+
+constexpr std::array<std::byte, 4> kMagic{std::byte{'G'}, std::byte{'G'}, std::byte{'U'}, std::byte{'F'}};
+constexpr std::uint64_t kDefaultAlignment = 32;
+constexpr std::uint32_t kMostDimensions = 4;
+
+struct StorageType {
+  std::string_view name;  // empty: a number ggml never used or retired
+  std::optional<DType> dtype{};
+};
+
+// Indexed by ggml's type number (ggml.h, enum ggml_type).
+constexpr std::array<StorageType, 42> kStorageTypes{{
+    {"F32", DType::f32},
+    {"F16", DType::f16},
+    {"Q4_0", DType::q4_0},
+    {"Q4_1", DType::q4_1},
+    {""},
+    {""},
+    {"Q5_0", DType::q5_0},
+    {"Q5_1", DType::q5_1},
+    {"Q8_0", DType::q8_0},
+    {"Q8_1"},
+    {"Q2_K", DType::q2_k},
+    {"Q3_K", DType::q3_k},
+    {"Q4_K", DType::q4_k},
+    {"Q5_K", DType::q5_k},
+    {"Q6_K", DType::q6_k},
+    {"Q8_K"},
+    {"IQ2_XXS"},
+    {"IQ2_XS"},
+    {"IQ3_XXS"},
+    {"IQ1_S"},
+    {"IQ4_NL"},
+    {"IQ3_S"},
+    {"IQ2_S"},
+    {"IQ4_XS"},
+    {"I8", DType::i8},
+    {"I16", DType::i16},
+    {"I32", DType::i32},
+    {"I64", DType::i64},
+    {"F64", DType::f64},
+    {"IQ1_M"},
+    {"BF16", DType::bf16},
+    {""},
+    {""},
+    {""},
+    {"TQ1_0"},
+    {"TQ2_0"},
+    {""},
+    {""},
+    {""},
+    {"MXFP4"},
+    {"NVFP4"},
+    {"Q1_0"},
+}};
+
+[[noreturn]] void fail(std::string_view file, const std::string& why,
+                       ErrorCode code = ErrorCode::malformed_file) {
+  throw Error(code, quote_path(file) + ": " + why);
+}
+
+[[noreturn]] void fail_tensor(std::string_view file, std::string_view tensor, const std::string& why,
+                              ErrorCode code = ErrorCode::malformed_file) {
+  fail(file, "tensor " + quote(tensor) + " " + why, code);
+}
+
+DType read_dtype(ByteReader& reader, std::string_view tensor) {
+  const auto number = reader.read<std::uint32_t>("the type of tensor", tensor);
+  const StorageType type = number < kStorageTypes.size() ? kStorageTypes[number] : StorageType{""};
+  if (type.dtype) return *type.dtype;
+  const std::string known = type.name.empty() ? "" : " (" + std::string(type.name) + ")";
+  fail_tensor(
+      reader.file(), tensor,
+      "has ggml type " + std::to_string(number) + known +
+          ", which is not supported; use F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 or Q2_K to Q6_K",
+      ErrorCode::unsupported);
+}
+
+/// One record of the tensor directory: the tensor without its data, and where that lies.
+struct Record {
+  StoredTensor tensor;
+  std::string_view name;
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+};
+
+Record read_record(ByteReader& reader) {
+  Record record;
+  const std::string_view name = record.name = reader.string("a tensor's name");
+  record.tensor.name = name;
+  const auto dimensions = reader.read<std::uint32_t>("the shape of tensor", name);
+  if (dimensions == 0 || dimensions > kMostDimensions) {
+    fail_tensor(reader.file(), name, "has " + std::to_string(dimensions) + " dimensions; 1 to 4 are allowed");
+  }
+  std::vector<std::uint64_t>& shape = record.tensor.shape;
+  shape.resize(dimensions);
+  std::optional<std::uint64_t> elements = 1;
+  for (auto it = shape.rbegin(); it != shape.rend(); ++it) {  // the file lists the innermost dimension first
+    *it = reader.read<std::uint64_t>("the shape of tensor", name);
+    if (*it == 0) fail_tensor(reader.file(), name, "has a dimension of 0");
+    if (elements) elements = checked_mul(*elements, *it);
+  }
+  const DType dtype = record.tensor.dtype = read_dtype(reader, name);
+  if (shape.back() % block_elements(dtype) != 0) {
+    fail_tensor(reader.file(), name,
+                "has rows of " + std::to_string(shape.back()) + " elements, not a multiple of the " +
+                    std::to_string(block_elements(dtype)) + " in a " +
+                    std::string(metal_candle::name(dtype)) + " block");
+  }
+  const auto size = elements ? byte_size(dtype, *elements) : std::nullopt;
+  if (!size) fail_tensor(reader.file(), name, "has a shape whose size overflows 64 bits");
+  record.size = *size;
+  record.offset = reader.read<std::uint64_t>("the offset of tensor", name);
+  return record;
+}
+
+void check_no_overlap(std::span<const Record> records, std::string_view file) {
+  std::vector<std::size_t> order(records.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return records[a].offset < records[b].offset; });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const Record& before = records[order[i - 1]];
+    const Record& after = records[order[i]];
+    if (after.offset - before.offset < before.size) {
+      fail_tensor(file, after.name, "overlaps tensor " + quote(before.name));
+    }
+  }
+}
+
+}  // namespace
+
+GgufFile GgufFile::open(const std::filesystem::path& path) {
+  GgufFile file;
+  file.name_ = path.native();
+  file.mapping_ = MappedFile::open(path);
+  file.read(file.mapping_->bytes());
+  return file;
+}
+
+GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string name) {
+  GgufFile file;
+  file.name_ = std::move(name);
+  file.read(bytes);
+  return file;
+}
+
+bool GgufFile::has_magic(std::span<const std::byte> bytes) noexcept {
+  return bytes.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), bytes.begin());
+}
+
+const StoredTensor* GgufFile::find(std::string_view tensor) const noexcept {
+  const auto it = index_.find(tensor);
+  return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+void GgufFile::read(std::span<const std::byte> bytes) {
+  if (!has_magic(bytes)) fail(name_, "is not a GGUF file: it does not begin with \"GGUF\"");
+  ByteReader reader(bytes, name_);
+  reader.take(kMagic.size(), "the magic number");
+  version_ = reader.read<std::uint32_t>("the version");
+  if (version_ != 0 && (version_ & 0xffff) == 0) {
+    fail(name_, "is a big-endian GGUF file, which is not supported; convert it to little-endian",
+         ErrorCode::unsupported);
+  }
+  if (version_ != 2 && version_ != 3) {
+    fail(name_, "has GGUF version " + std::to_string(version_) + "; versions 2 and 3 are supported",
+         ErrorCode::unsupported);
+  }
+  const auto tensor_count = reader.read<std::uint64_t>("the tensor count");
+  const auto entry_count = reader.read<std::uint64_t>("the metadata count");
+  // Smallest records: key of 1 byte + u8 value; empty name, 1 dimension.
+  constexpr std::uint64_t kSmallestEntry = 8 + 1 + 4 + 1;
+  constexpr std::uint64_t kSmallestTensor = 8 + 4 + 8 + 4 + 8;
+  if (entry_count > reader.remaining() / kSmallestEntry ||
+      tensor_count > reader.remaining() / kSmallestTensor) {
+    fail(name_, "claims " + std::to_string(entry_count) + " metadata keys and " +
+                    std::to_string(tensor_count) + " tensors, more than its " + std::to_string(bytes.size()) +
+                    " bytes can hold; it is truncated or corrupt");
+  }
+  metadata_ = GgufMetadata::read(reader, entry_count);
+  alignment_ = metadata_.optional_u64("general.alignment").value_or(kDefaultAlignment);
+  if (!std::has_single_bit(alignment_)) {
+    fail(name_,
+         "metadata key \"general.alignment\" must be a power of two, not " + std::to_string(alignment_));
+  }
+  read_tensors(reader, tensor_count, bytes);
+}
+
+void GgufFile::read_tensors(ByteReader& reader, std::uint64_t count, std::span<const std::byte> bytes) {
+  std::vector<Record> records;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    records.push_back(read_record(reader));
+    const std::string_view tensor = records.back().name;
+    if (!index_.emplace(tensor, i).second) fail_tensor(name_, tensor, "occurs twice");
+  }
+  if (records.empty()) return;
+
+  const auto padded = checked_add<std::uint64_t>(reader.position(), alignment_ - 1);
+  const std::uint64_t data_begin = padded ? *padded / alignment_ * alignment_ : bytes.size();
+  if (data_begin > bytes.size())
+    fail(name_, "ends before its tensor data; it is truncated, download it again");
+  const auto data = bytes.subspan(static_cast<std::size_t>(data_begin));
+  for (Record& record : records) {
+    if (record.offset % alignment_ != 0) {
+      fail_tensor(name_, record.name,
+                  "lies at offset " + std::to_string(record.offset) + ", not a multiple of the alignment " +
+                      std::to_string(alignment_));
+    }
+    if (record.offset > data.size() || record.size > data.size() - record.offset) {
+      fail_tensor(name_, record.name,
+                  "reaches past the end of the file (" + std::to_string(record.size) + " bytes at offset " +
+                      std::to_string(record.offset) + " of " + std::to_string(data.size()) +
+                      "); it is truncated or corrupt, download it again");
+    }
+    record.tensor.data =
+        data.subspan(static_cast<std::size_t>(record.offset), static_cast<std::size_t>(record.size));
+  }
+  check_no_overlap(records, name_);
+  tensors_.reserve(records.size());
+  for (Record& record : records) tensors_.push_back(std::move(record.tensor));
+}
+
+}  // namespace metal_candle
