@@ -93,9 +93,10 @@ class TokenStream {
     const StreamToken* operator->() const { return &*stream_->current_; }
     Iterator& operator++() { stream_->advance(); return *this; }
     void operator++(int) { ++*this; }
-    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return !it.stream_->current_; }
+    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return it.done(); }
 
    private:
+    bool done() const { return !stream_->current_; }
     TokenStream* stream_ = nullptr;
   };
 
