@@ -1,16 +1,30 @@
 # Third-party libraries as imported targets. scripts/bootstrap.sh installs them.
+set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-add_library(hwy::hwy ALIAS PkgConfig::HWY)
-add_library(PCRE2::8BIT ALIAS PkgConfig::PCRE2)
-add_library(utf8proc::utf8proc ALIAS PkgConfig::UTF8PROC)
+if(METAL_CANDLE_BUILD_CLI)
+  find_package(CLI11 REQUIRED)
+endif()
+
+# mc_system_library(TARGET HEADER LIBRARY): a system library; static where the system has it, so that the
+# program runs on machines without it. The installed package looks for the same names (METAL_CANDLE_SYSTEM_LIBS).
+set(METAL_CANDLE_SYSTEM_LIBS "")
+function(mc_system_library target header library)
+  string(MAKE_C_IDENTIFIER MC_${library} name)
+  find_path(${name}_INCLUDE_DIR ${header} REQUIRED)
+  find_library(${name}_LIBRARY NAMES lib${library}.a ${library} REQUIRED)
+  mark_as_advanced(${name}_INCLUDE_DIR ${name}_LIBRARY)
+  add_library(${target} UNKNOWN IMPORTED)
+  set_target_properties(${target} PROPERTIES IMPORTED_LOCATION ${${name}_LIBRARY})
+  target_include_directories(${target} SYSTEM INTERFACE ${${name}_INCLUDE_DIR})
+  list(APPEND METAL_CANDLE_SYSTEM_LIBS ${library})
+  set(METAL_CANDLE_SYSTEM_LIBS ${METAL_CANDLE_SYSTEM_LIBS} PARENT_SCOPE)
+endfunction()
+mc_system_library(hwy::hwy hwy/highway.h hwy)
+mc_system_library(PCRE2::8BIT pcre2.h pcre2-8)
+mc_system_library(utf8proc::utf8proc utf8proc.h utf8proc)
 
 # MLX comes from its wheel, unpacked by scripts/bootstrap.sh into a folder of the checkout.
-set(METAL_CANDLE_MLX_DIR "${CMAKE_SOURCE_DIR}/.deps/mlx" CACHE PATH "Unpacked MLX wheel")
+set(METAL_CANDLE_MLX_DIR "${CMAKE_CURRENT_SOURCE_DIR}/.deps/mlx" CACHE PATH "Unpacked MLX wheel")
 find_package(MLX CONFIG REQUIRED PATHS ${METAL_CANDLE_MLX_DIR} NO_DEFAULT_PATH
              PATH_SUFFIXES mlx/share/cmake/MLX)

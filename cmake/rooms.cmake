@@ -1,7 +1,6 @@
 # mc_room(NAME NEEDS rooms... LIBS targets...): object library mc_NAME from src/NAME/**.cpp.
 # Object libraries let a room and its tests build without the rooms to its right.
 set_property(GLOBAL PROPERTY MC_ROOMS "")
-set(MC_WARNINGS -Wall -Wextra -Werror)
 
 function(mc_room room)
   cmake_parse_arguments(ARG "" "" "NEEDS;LIBS" ${ARGN})
@@ -10,8 +9,8 @@ function(mc_room room)
     return()  # a room that later issues fill
   endif()
   add_library(mc_${room} OBJECT ${sources})
-  target_include_directories(mc_${room} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
-                                        PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_include_directories(mc_${room} PUBLIC ${PROJECT_SOURCE_DIR}/include
+                                        PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_options(mc_${room} PRIVATE ${MC_WARNINGS})
   foreach(need IN LISTS ARG_NEEDS)
     if(NOT TARGET mc_${need})
@@ -38,7 +37,7 @@ function(mc_use_rooms target)
     endif()
   endforeach()
   list(REMOVE_DUPLICATES all)
-  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
   foreach(room IN LISTS all)
     if(NOT TARGET mc_${room})
       continue()
@@ -53,7 +52,7 @@ function(mc_library name)
   get_property(rooms GLOBAL PROPERTY MC_ROOMS)
   add_library(${name} STATIC)
   add_library(metal_candle::${name} ALIAS ${name})
-  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                             $<INSTALL_INTERFACE:include>)
   target_compile_features(${name} PUBLIC cxx_std_20)
   foreach(room IN LISTS rooms)
@@ -66,15 +65,21 @@ function(mc_library name)
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
 endfunction()
 
-# mc_program(NAME FOLDER LIBS targets...): an executable over the library.
+# mc_program(NAME FOLDER LIBS targets...): an executable over the library, from FOLDER/**.cpp. All but its
+# main.cpp is the object library mc_NAME, so that tests can link it.
 function(mc_program name folder)
   cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
-  if(NOT sources)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cpp)
+  set(main ${PROJECT_SOURCE_DIR}/${folder}/main.cpp)
+  if(NOT main IN_LIST sources)
     return()
   endif()
-  add_executable(${name} ${sources})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  list(REMOVE_ITEM sources ${main})
+  add_library(mc_${name} OBJECT ${sources})
+  target_include_directories(mc_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_compile_options(mc_${name} PRIVATE ${MC_WARNINGS})
+  target_link_libraries(mc_${name} PUBLIC metal_candle ${ARG_LIBS} nlohmann_json::nlohmann_json)
+  add_executable(${name} ${main})
   target_compile_options(${name} PRIVATE ${MC_WARNINGS})
-  target_link_libraries(${name} PRIVATE metal_candle ${ARG_LIBS} nlohmann_json::nlohmann_json)
+  target_link_libraries(${name} PRIVATE mc_${name})
 endfunction()

@@ -1,0 +1,39 @@
+# Thin names for the scripts; CMake does the work (CMakePresets.json).
+.DEFAULT_GOAL := build
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PREFIX ?= /usr/local
+
+.PHONY: help setup build demo test test-full docs format install clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:
+	@scripts/bootstrap.sh
+
+build: setup  ## set up and build build/bin/metal-candle (the default)
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release --parallel $(JOBS) --target program
+
+demo: build  ## set up, build and stream an answer from SmolLM2-135M-Instruct
+	@scripts/demo.sh
+
+test: setup  ## set up, build and run every test that needs neither torch nor a network peer
+	@JOBS=$(JOBS) scripts/test.sh
+
+test-full:  ## also sanitizers, coverage, longer fuzzing, live oracles, formatting, lint, documentation
+	@JOBS=$(JOBS) scripts/test_full.sh
+
+docs:  ## the API reference, in build/docs/html
+	@scripts/bootstrap.sh --full
+	@scripts/docs.sh
+
+format:  ## clang-format all C++
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+install: build  ## install into PREFIX (default /usr/local)
+	@cmake --build --preset release --parallel $(JOBS) --target metal_candle
+	@cmake --install build --prefix "$(PREFIX)"
+
+clean:  ## remove what was built, keep what was downloaded
+	@rm -rf build build-debug build-asan build-tsan build-coverage build-fuzz

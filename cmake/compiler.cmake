@@ -1,0 +1,20 @@
+# How our code is compiled: warnings, sanitizers, ccache.
+option(METAL_CANDLE_WERROR "Treat warnings in our code as errors" ${PROJECT_IS_TOP_LEVEL})
+set(METAL_CANDLE_SANITIZE "" CACHE STRING "Value of -fsanitize=, e.g. address,undefined or thread")
+
+set(MC_WARNINGS -Wall -Wextra)
+if(METAL_CANDLE_WERROR)
+  list(APPEND MC_WARNINGS -Werror)
+endif()
+
+if(METAL_CANDLE_SANITIZE)
+  # vptr checks need the typeinfo of MLX's classes, which libmlx does not all export.
+  add_compile_options(-fsanitize=${METAL_CANDLE_SANITIZE} -fno-sanitize-recover=all -fno-sanitize=vptr
+                      -fno-omit-frame-pointer -O1)
+  add_link_options(-fsanitize=${METAL_CANDLE_SANITIZE})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
