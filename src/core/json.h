@@ -1,0 +1,75 @@
+// The library's only include of nlohmann-json: its type, and parsing of text that nobody has vouched for.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "metal_candle/error.h"
+
+namespace metal_candle {
+
+using Json = nlohmann::json;
+
+struct JsonLimits {
+  std::size_t depth = 64;    ///< Deepest nesting of objects and arrays; keeps recursive visitors off hostile depths.
+  bool unique_keys = false;  ///< Refuse a key that occurs twice in one object (costs a copy of every key).
+};
+
+namespace detail {
+
+inline std::size_t json_depth(std::string_view text) noexcept {
+  std::size_t depth = 0, deepest = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      deepest = ++depth > deepest ? depth : deepest;
+    } else if ((c == '}' || c == ']') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
+
+}  // namespace detail
+
+/// Parses one JSON text (RFC 8259, valid UTF-8, at most white space after it).
+/// `source` names it in messages: a file, or a file and the part of it.
+/// Throws malformed_file with the byte where it went wrong.
+inline Json parse_json(std::string_view text, std::string_view source, JsonLimits limits = {}) {
+  const auto fail = [&](const std::string& why) {
+    throw Error(ErrorCode::malformed_file, std::string(source) + ": " + why);
+  };
+  if (detail::json_depth(text) > limits.depth) {
+    fail("JSON nested deeper than " + std::to_string(limits.depth) + " levels");
+  }
+  std::vector<std::unordered_set<std::string>> open_objects;
+  const auto watch_keys = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
+    if (event == Json::parse_event_t::object_end) open_objects.pop_back();
+    if (event == Json::parse_event_t::key && !open_objects.back().insert(value.get<std::string>()).second) {
+      fail("the JSON key " + value.dump(-1, ' ', true) + " occurs twice");
+    }
+    return true;
+  };
+  try {
+    return limits.unique_keys ? Json::parse(text.begin(), text.end(), watch_keys)
+                              : Json::parse(text.begin(), text.end());
+  } catch (const Json::parse_error& error) {
+    fail("invalid JSON at byte " + std::to_string(error.byte));
+  } catch (const Json::exception&) {
+    fail("JSON with a number out of range");
+  }
+  return {};  // not reached: fail throws
+}
+
+}  // namespace metal_candle
