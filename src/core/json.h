@@ -13,6 +13,8 @@
 namespace metal_candle {
 
 using Json = nlohmann::json;
+/// Keeps the order of keys, which chat templates print; finding a key is linear.
+using OrderedJson = nlohmann::ordered_json;
 
 struct JsonLimits {
   std::size_t depth = 64;    ///< Deepest nesting of objects and arrays; keeps recursive visitors off hostile depths.

@@ -29,11 +29,13 @@ class ChatTemplate {
   /// The prompt for `messages` (an array of objects with "role" and "content" and whatever else the template
   /// reads). `tools`: an array of JSON schemas, or null. `extra`: an object of further variables (bos_token,
   /// eos_token, enable_thinking, documents, ...), which win over the ones above.
+  /// Templates print schemas with their keys in order, hence OrderedJson: a plain Json converts, but sorted.
   /// As in transformers, `tools` and `documents` are defined and none where absent.
   /// Throws Error(invalid_argument) with the template's own message (raise_exception) or what went wrong and
   /// where; Error(unsupported) names a filter, test or method we do not have.
-  std::string render(const Json& messages, const Json& tools = nullptr, bool add_generation_prompt = true,
-                     const Json& extra = Json::object()) const;
+  std::string render(const OrderedJson& messages, const OrderedJson& tools = nullptr,
+                     bool add_generation_prompt = true,
+                     const OrderedJson& extra = OrderedJson::object()) const;
 
   const std::string& source() const noexcept;
 
