@@ -10,7 +10,7 @@ endif()
 if(METAL_CANDLE_SANITIZE)
   # vptr checks need the typeinfo of MLX's classes, which libmlx does not all export.
   add_compile_options(-fsanitize=${METAL_CANDLE_SANITIZE} -fno-sanitize-recover=all -fno-sanitize=vptr
-                      -fno-omit-frame-pointer -O1)
+                      -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${METAL_CANDLE_SANITIZE})
 endif()
 
