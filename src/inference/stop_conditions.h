@@ -43,10 +43,10 @@ class StopMatcher {
 };
 
 struct StopOptions {
-  std::size_t max_tokens = 0;        ///< 0: no limit of its own (the context still is one).
-  std::vector<std::string> strings;  ///< Cut from the text.
-  std::vector<TokenId> tokens;       ///< End the answer besides the tokenizer's own.
-  bool ignore_eos = false;           ///< Go on past the tokenizer's own end tokens (benchmarks).
+  std::size_t max_tokens = 0;             ///< 0: no limit of its own (the context still is one).
+  std::vector<std::string> strings = {};  ///< Cut from the text.
+  std::vector<TokenId> tokens = {};       ///< End the answer besides the tokenizer's own.
+  bool ignore_eos = false;                ///< Go on past the tokenizer's own end tokens (benchmarks).
 };
 
 /// Text that a token completed, and whether the answer ends with it.
