@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
 struct JsonLimits {
-  std::size_t depth = 64;    ///< Deepest nesting of objects and arrays; keeps recursive visitors off hostile depths.
+  std::size_t depth = 64;    ///< Deepest nesting allowed; keeps recursive visitors off hostile depths.
   bool unique_keys = false;  ///< Refuse a key that occurs twice in one object (costs a copy of every key).
 };
 
