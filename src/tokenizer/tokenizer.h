@@ -17,6 +17,7 @@ using TokenId = std::int32_t;
 struct EncodeOptions {
   bool add_special = true;    ///< Add BOS/EOS (or CLS/SEP) where the tokenizer's own configuration does.
   bool parse_special = true;  ///< Match special tokens written out in the text.
+  bool strict_utf8 = false;   ///< Invalid UTF-8 is Error(invalid_argument) instead of U+FFFD.
 };
 
 /// Turns token ids into text one at a time, holding back bytes until a UTF-8 character is whole.
@@ -35,13 +36,15 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Ids of `text`. Invalid UTF-8 is read as Python's errors="replace" reads it (U+FFFD).
+  /// Ids of `text`. Invalid UTF-8 is read as Python's errors="replace" reads it (U+FFFD), unless
+  /// options.strict_utf8. Throws Error(invalid_argument) for that and for texts of 2 GiB or more.
   virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
 
   /// Text of `ids`; valid UTF-8. Throws Error(invalid_argument) on an id outside the vocabulary.
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special = false) const = 0;
 
-  /// A decoder for one stream of tokens. `skip_special`: special tokens yield no text.
+  /// A decoder for one stream of tokens; the tokenizer must outlive it. `skip_special`: special tokens
+  /// yield no text.
   virtual std::unique_ptr<TextDecoder> make_decoder(bool skip_special = false) const = 0;
 
   virtual std::size_t vocab_size() const noexcept = 0;

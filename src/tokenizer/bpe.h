@@ -1,0 +1,72 @@
+// Byte-pair encoding: merges neighbouring symbols, best rank first (Sennrich et al., 2016).
+// Not the splitting into pre-tokens (pre_tokenizer.h).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/token_model.h"
+#include "tokenizer/vocabulary.h"
+
+namespace metal_candle {
+
+struct BpeOptions {
+  bool byte_level = false;     ///< Symbols are bytes, spelled in the byte-level alphabet; else characters.
+  bool byte_fallback = false;  ///< An unknown character becomes its bytes' <0xXX> tokens.
+  bool fuse_unknown = false;   ///< Neighbouring unknown characters become one unknown token.
+  bool ignore_merges = false;  ///< A pre-token that is a token is that token, whatever the merges say.
+  TokenId unknown = -1;        ///< -1: unknown characters vanish.
+  std::string continuing_prefix = {};  ///< Before every character but the first.
+  std::string end_suffix = {};         ///< After the last character.
+};
+
+/// One rule: ids left and right, side by side, become `merged`. Its rank is its place in the list.
+struct BpeMerge {
+  TokenId left, right, merged;
+};
+
+/// O(n log n) in the length of a pre-token; short ones take a quadratic loop that is faster there.
+class Bpe final : public TokenModel {
+ public:
+  Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge> merges, BpeOptions options);
+
+  void encode(std::string_view piece, std::vector<TokenId>& out) const override;
+  std::string_view kind() const noexcept override { return "bpe"; }
+
+ private:
+  struct Rule {
+    std::uint64_t pair = ~std::uint64_t{0};  // left << 32 | right
+    std::uint32_t rank = kNoRank;
+    TokenId merged = -1;
+  };
+  static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
+  struct LongWord;
+
+  const Rule& rule(TokenId left, TokenId right) const noexcept;
+  TokenId whole(std::string_view piece) const;
+  void character_symbols(std::string_view piece, std::vector<TokenId>& out) const;
+  void merge(std::string_view piece, std::vector<TokenId>& out) const;
+
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  BpeOptions options_;
+  std::vector<Rule> rules_;  // open addressing, a power of two
+  std::array<TokenId, 256> byte_ids_;
+  std::array<TokenId, 256> fallback_ids_;
+  // Whether the merges lead from a token's text to that token: 0 not tried, 1 yes, 2 no. Filled as
+  // words come by; every thread computes the same value, so relaxed order is enough.
+  std::unique_ptr<std::atomic<std::uint8_t>[]> reachable_;
+};
+
+/// The rule for pieces left and right of `vocabulary`. `prefix`: the continuing prefix to drop from right.
+/// Empty if one of the three is not in the vocabulary.
+std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
+                                   std::string_view right, std::string_view prefix = {});
+
+}  // namespace metal_candle
