@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make test-full`: all that is run before an issue is called resolved. Every step runs even if one fails; the
-# failed ones are listed at the end. FUZZ_SECONDS (300) sets how long each fuzz target runs. Steps may be named:
-# scripts/test_full.sh asan lint
+# failed ones are listed at the end. FUZZ_SECONDS (300) sets how long each fuzz target runs, SOAK_SECONDS (300) how
+# long the soak. Steps may be named: scripts/test_full.sh asan lint
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export JOBS=${JOBS:-$(nproc)}
@@ -14,6 +14,7 @@ run_step() {
     asan | tsan) scripts/sanitize.sh "$1" ;;
     coverage) scripts/coverage.sh ;;
     fuzz) scripts/fuzz.sh "${FUZZ_SECONDS:-300}" ;;
+    soak) scripts/soak.sh "${SOAK_SECONDS:-300}" ;;
     neon) scripts/test_neon.sh ;;
     oracle) scripts/oracle/run.sh ;;
     lint) scripts/lint.sh ;;
@@ -23,7 +24,7 @@ run_step() {
 }
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz neon oracle lint docs)
+[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz soak neon oracle lint docs)
 passed=() failed=()
 for step in "${steps[@]}"; do
   echo "== $step"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# moved_prefix_test.sh CMAKE BUILD_DIR COMPILER MODEL_DIR SANITIZE
+# moved_prefix_test.sh CMAKE BUILD_DIR COMPILER MODEL_DIR FLAGS
 set -euo pipefail
-cmake=$1 build=$2 compiler=$3 models=$4 sanitize=$5
+cmake=$1 build=$2 compiler=$3 models=$4 flags=$5
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -14,11 +14,14 @@ if grep -rIl -e "$build" -e "$work/first" "$work/moved"; then
 fi
 
 "$cmake" -S "$here/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/moved" -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_CXX_COMPILER="$compiler" ${sanitize:+-DCMAKE_CXX_FLAGS="-fsanitize=$sanitize -fno-sanitize=vptr"}
+  -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_FLAGS="$flags"
 "$cmake" --build "$work/build"
 "$work/build/consumer" "$models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 if [ -e "$work/moved/bin/metal-candle" ]; then
+  if grep -qa "/.deps/mlx/" "$work/moved/bin/metal-candle"; then
+    echo "FAIL: the installed program looks for libmlx in the checkout" && exit 1
+  fi
   # The program itself, with nothing of this shell's environment.
   env -i "$work/moved/bin/metal-candle" --version
 fi
