@@ -1,0 +1,221 @@
+#include "kernels/simd/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/attention.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/simd/activation-inl.h"
+#include "kernels/simd/attention_tiles-inl.h"
+
+#ifndef METAL_CANDLE_ATTENTION_ONCE
+#define METAL_CANDLE_ATTENTION_ONCE
+namespace metal_candle::simd {
+namespace {
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr std::size_t kMaxRows = 32;   // query vectors (row, head) handled together
+constexpr std::size_t kKeyStep = 256;  // keys between two updates of the running maximum
+constexpr std::size_t kLead =
+    256 + 16;  // row stride of the scratch: not a power of two, so rows differ in cache set
+
+/// The running state of a group of query vectors; lives on the stack (about 100 KB, touched as needed).
+struct Scratch {
+  alignas(64) float q[kMaxRows * kLead];       // scaled, zero-padded to kv_dim
+  alignas(64) float scores[kMaxRows * kLead];  // then probabilities
+  alignas(64) float sum[kMaxRows * kLead];     // of values, unnormalised
+  float max[kMaxRows];
+  float weight[kMaxRows];                      // sum of probabilities
+  std::size_t begin[kMaxRows], end[kMaxRows];  // the keys a query vector sees
+};
+
+}  // namespace
+}  // namespace metal_candle::simd
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace metal_candle::simd {
+namespace HWY_NAMESPACE {
+
+Steps key_steps(KvType type, std::size_t dim) {
+  return type == KvType::bf16 ? Steps{8 * dim, 16, 0} : Steps{16 * dim, 32, 16};
+}
+Steps value_steps(KvType type, std::size_t dim) {
+  return type == KvType::bf16 ? Steps{16, dim, 0} : Steps{16, 2 * dim, dim};
+}
+
+template <KvType kType>
+void scores_of(const void* keys, std::size_t rows, std::size_t dim, std::size_t blocks, Scratch& s) {
+  product<kType, kLead>(s.q, static_cast<const typename Cached<kType>::Word*>(keys), key_steps(kType, dim),
+                        rows, dim, blocks, false, s.scores);
+}
+template <KvType kType>
+void add_values(const void* values, std::size_t rows, std::size_t dim, std::size_t keys, Scratch& s) {
+  product<kType, kLead>(s.scores, static_cast<const typename Cached<kType>::Word*>(values),
+                        value_steps(kType, dim), rows, keys, dim / 16, true, s.sum);
+}
+
+void soft_cap(float cap, std::size_t n, float* scores) {
+  const V32 c = hn::Set(F32(), cap), inverse = hn::Set(F32(), 1.0f / cap);
+  map(scores, n, scores, [c, inverse](V32 v) { return hn::Mul(c, tanh_any(hn::Mul(v, inverse))); });
+}
+
+/// Turns one query vector's scores of keys [first, first + count) into probabilities relative to the running
+/// maximum, which it raises, rescaling what was summed before.
+void update_row(std::size_t row, std::size_t first, std::size_t count, std::size_t dim, Scratch& s) {
+  const F32 d;
+  float* p = s.scores + row * kLead;
+  const std::size_t lo = std::clamp(s.begin[row], first, first + count) - first;
+  const std::size_t hi = std::clamp(s.end[row], first, first + count) - first;
+  const std::size_t padded = kv_dim(count);
+  if (lo >= hi) {
+    std::fill(p, p + count, 0.0f);
+    return;
+  }
+  std::fill(p, p + lo, kNone);
+  std::fill(p + hi, p + padded, kNone);
+  const Lane16 d16;
+  V16 top = hn::Set(d16, s.max[row]);
+  for (std::size_t i = 0; i < padded; i += kLanes) {
+    const V16 v = hn::LoadU(d16, p + i);
+    top = hn::IfThenElse(hn::Gt(v, top), v, top);
+  }
+  const float max = hn::GetLane(hn::MaxOfLanes(d16, top));
+  if (max > s.max[row]) {
+    const float shrink = hn::GetLane(exp_neg(hn::Set(d, s.max[row] - max)));
+    float* sum = s.sum + row * kLead;
+    for (std::size_t i = 0; i < dim; i += kLanes) {
+      hn::StoreU(hn::Mul(hn::LoadU(d16, sum + i), hn::Set(d16, shrink)), d16, sum + i);
+    }
+    s.weight[row] *= shrink;
+    s.max[row] = max;
+  }
+  V16 total = hn::Zero(d16);
+  const V16 m = hn::Set(d16, max);
+  for (std::size_t i = 0; i < padded; i += kLanes) {
+    const V16 e = exp_neg(hn::Sub(hn::LoadU(d16, p + i), m));
+    hn::StoreU(e, d16, p + i);
+    total = hn::Add(total, e);
+  }
+  s.weight[row] += hn::GetLane(hn::SumOfLanes(d16, total));
+}
+
+/// Online softmax of `rows` query vectors over the keys that any of them sees.
+template <KvType kType>
+void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
+  const std::size_t dim = kv_dim(params.head_dim), block_bytes = kv_block_bytes(kType, params.head_dim);
+  const std::size_t end = *std::max_element(s.end, s.end + rows);
+  std::size_t first = *std::min_element(s.begin, s.begin + rows) / kKvBlock * kKvBlock;
+  for (; first < end; first += kKeyStep) {
+    const std::size_t count = std::min(kKeyStep, end - first), offset = first / kKvBlock * block_bytes;
+    scores_of<kType>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock, s);
+    for (std::size_t r = 0; r < rows; ++r) {
+      if (params.softcap > 0) soft_cap(params.softcap, count, s.scores + r * kLead);
+      update_row(r, first, count, dim, s);
+    }
+    add_values<kType>(static_cast<const char*>(kv.values) + offset, rows, dim, count, s);
+  }
+}
+
+void Run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
+  switch (kv.type) {
+    case KvType::f32: return run<KvType::f32>(params, kv, rows, s);
+    case KvType::f16: return run<KvType::f16>(params, kv, rows, s);
+    case KvType::bf16: return run<KvType::bf16>(params, kv, rows, s);
+  }
+}
+
+void MergeParts(const float* part, std::size_t stride, std::size_t parts, std::size_t head_dim, float* out) {
+  float max = kNone;
+  for (std::size_t p = 0; p < parts; ++p) max = std::max(max, part[p * stride + head_dim]);
+  std::fill(out, out + head_dim, 0.0f);
+  float weight = 0;
+  for (std::size_t p = 0; p < parts; ++p) {
+    const float* from = part + p * stride;
+    if (from[head_dim + 1] == 0) continue;  // saw no key
+    const float share = std::exp(from[head_dim] - max);
+    const V32 by = hn::Set(F32(), share);
+    weight += share * from[head_dim + 1];
+    map(out, from, head_dim, out, [by](V32 a, V32 b) { return hn::MulAdd(b, by, a); });
+  }
+  const V32 by = hn::Set(F32(), 1.0f / weight);
+  map(out, head_dim, out, [by](V32 a) { return hn::Mul(a, by); });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace metal_candle::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace metal_candle::simd {
+namespace {
+HWY_EXPORT(Run);
+HWY_EXPORT(MergeParts);
+
+/// Query vector `row` of the scratch: scaled copy of q, an empty sum, and the keys that `position` sees.
+void start_row(const AttentionParams& params, const float* q, std::size_t position, std::size_t begin,
+               std::size_t end, std::size_t row, Scratch& s) {
+  const std::size_t dim = kv_dim(params.head_dim);
+  float* to = s.q + row * kLead;
+  for (std::size_t i = 0; i < params.head_dim; ++i) to[i] = params.scale * q[i];
+  std::fill(to + params.head_dim, to + dim, 0.0f);
+  std::fill(s.sum + row * kLead, s.sum + row * kLead + dim, 0.0f);
+  s.max[row] = kNone;
+  s.weight[row] = 0;
+  if (params.window > 0) {
+    begin = std::max(begin, position + 1 > params.window ? position + 1 - params.window : 0);
+    if (!params.causal) end = std::min(end, position + params.window);
+  }
+  if (params.causal) end = std::min(end, position + 1);
+  s.begin[row] = begin;
+  s.end[row] = std::max(begin, end);
+}
+
+}  // namespace
+
+void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
+            std::size_t first, std::size_t length, HeadRows<float> out) {
+  Scratch s;
+  const std::size_t vectors = rows * params.group;
+  for (std::size_t begin = 0; begin < vectors; begin += kMaxRows) {
+    const std::size_t count = std::min(kMaxRows, vectors - begin);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t row = (begin + i) / params.group, head = (begin + i) % params.group;
+      start_row(params, q.data + row * q.row_stride + head * q.head_stride, first + row, 0, length, i, s);
+    }
+    HWY_DYNAMIC_DISPATCH(Run)(params, kv, count, s);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t row = (begin + i) / params.group, head = (begin + i) % params.group;
+      float* to = out.data + row * out.row_stride + head * out.head_stride;
+      const float by = 1.0f / s.weight[i];
+      for (std::size_t k = 0; k < params.head_dim; ++k) to[k] = s.sum[i * kLead + k] * by;
+    }
+  }
+}
+
+void attend_part(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q,
+                 std::size_t position, std::size_t begin, std::size_t end, float* part) {
+  Scratch s;
+  for (std::size_t head = 0; head < params.group; head += kMaxRows) {
+    const std::size_t count = std::min(kMaxRows, params.group - head);
+    for (std::size_t i = 0; i < count; ++i) {
+      start_row(params, q.data + (head + i) * q.head_stride, position, begin, end, i, s);
+    }
+    if (s.begin[0] < s.end[0]) HWY_DYNAMIC_DISPATCH(Run)(params, kv, count, s);
+    for (std::size_t i = 0; i < count; ++i, part += params.head_dim + 2) {
+      std::copy_n(s.sum + i * kLead, params.head_dim, part);
+      part[params.head_dim] = s.max[i];
+      part[params.head_dim + 1] = s.weight[i];
+    }
+  }
+}
+
+void merge_parts(const float* part, std::size_t stride, std::size_t parts, std::size_t head_dim, float* out) {
+  HWY_DYNAMIC_DISPATCH(MergeParts)(part, stride, parts, head_dim, out);
+}
+
+}  // namespace metal_candle::simd
+#endif

@@ -1,0 +1,135 @@
+#include "kernels/simd/attention_kv.h"
+
+#include <cstring>
+
+#include "kernels/simd/convert.h"
+
+namespace metal_candle::simd {
+namespace {
+
+/// One row as the words of the cache type, padded to kv_dim. head_dim is at most 512 here.
+struct PackedRow {
+  alignas(64) float wide[512];
+  alignas(64) std::uint16_t narrow[512];
+};
+
+std::size_t bytes_of(KvType type) { return type == KvType::f32 ? 4 : 2; }
+
+/// Element (x, y) of a matrix [X][width] whose bf16 form pairs rows 2i and 2i + 1.
+std::size_t paired_offset(KvType type, std::size_t x, std::size_t y, std::size_t width) {
+  return type == KvType::bf16 ? ((x / 2) * width + y) * 2 + x % 2 : x * width + y;
+}
+
+const void* narrowed(KvType type, const float* x, std::size_t head_dim, PackedRow& row) {
+  const std::size_t dim = kv_dim(head_dim);
+  std::memcpy(row.wide, x, head_dim * sizeof(float));
+  std::memset(row.wide + head_dim, 0, (dim - head_dim) * sizeof(float));
+  if (type == KvType::f32) return row.wide;
+  (type == KvType::f16 ? f32_to_f16 : f32_to_bf16)(row.wide, dim, row.narrow);
+  return row.narrow;
+}
+
+void widened(KvType type, const PackedRow& row, std::size_t head_dim, float* out) {
+  if (type == KvType::f32) {
+    std::memcpy(out, row.wide, head_dim * sizeof(float));
+  } else {
+    (type == KvType::f16 ? f16_to_f32 : bf16_to_f32)(row.narrow, head_dim, out);
+  }
+}
+
+/// Copies words between a row, contiguous, and a stride of words in the cache.
+template <class Word>
+void spread(const void* from, std::size_t count, void* to, std::size_t begin, std::size_t stride) {
+  const Word* source = static_cast<const Word*>(from);
+  Word* target = static_cast<Word*>(to) + begin;
+  for (std::size_t i = 0; i < count; ++i) target[i * stride] = source[i];
+}
+
+template <class Word>
+void collect(const void* from, std::size_t begin, std::size_t stride, std::size_t count, void* to) {
+  const Word* source = static_cast<const Word*>(from) + begin;
+  Word* target = static_cast<Word*>(to);
+  for (std::size_t i = 0; i < count; ++i) target[i] = source[i * stride];
+}
+
+struct Place {
+  std::size_t block;  // first byte of the block
+  std::size_t slot;   // position within it
+};
+
+Place place(KvType type, std::size_t head_dim, std::size_t position) {
+  return {position / kKvBlock * kv_block_bytes(type, head_dim), position % kKvBlock};
+}
+
+}  // namespace
+
+void store_keys(KvType type, std::size_t head_dim, const float* x, std::size_t stride, std::size_t rows,
+                std::size_t position, void* keys) {
+  PackedRow row;
+  const std::size_t dim = kv_dim(head_dim);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto [offset, slot] = place(type, head_dim, position + r);
+    char* block = static_cast<char*>(keys) + offset;
+    const void* words = narrowed(type, x + r * stride, head_dim, row);
+    // In bf16, dims 2i and 2i + 1 of a row stay neighbours: one 32-bit word.
+    if (type == KvType::f16) {
+      spread<std::uint16_t>(words, dim, block, slot, kKvBlock);
+    } else {
+      spread<std::uint32_t>(words, type == KvType::bf16 ? dim / 2 : dim, block, slot, kKvBlock);
+    }
+  }
+}
+
+void store_values(KvType type, std::size_t head_dim, const float* x, std::size_t stride, std::size_t rows,
+                  std::size_t position, void* values) {
+  PackedRow row;
+  const std::size_t dim = kv_dim(head_dim);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto [offset, slot] = place(type, head_dim, position + r);
+    char* block = static_cast<char*>(values) + offset;
+    const void* words = narrowed(type, x + r * stride, head_dim, row);
+    if (type == KvType::bf16) {
+      spread<std::uint16_t>(words, dim, block, paired_offset(type, slot, 0, dim), 2);
+    } else {
+      std::memcpy(block + slot * dim * bytes_of(type), words, dim * bytes_of(type));
+    }
+  }
+}
+
+void load_keys(KvType type, std::size_t head_dim, const void* keys, std::size_t position, std::size_t rows,
+               float* out, std::size_t stride) {
+  PackedRow row;
+  const std::size_t dim = kv_dim(head_dim);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto [offset, slot] = place(type, head_dim, position + r);
+    const char* block = static_cast<const char*>(keys) + offset;
+    if (type == KvType::f16) {
+      collect<std::uint16_t>(block, slot, kKvBlock, dim, row.narrow);
+    } else if (type == KvType::bf16) {
+      collect<std::uint32_t>(block, slot, kKvBlock, dim / 2, row.narrow);
+    } else {
+      collect<float>(block, slot, kKvBlock, dim, row.wide);
+    }
+    widened(type, row, head_dim, out + r * stride);
+  }
+}
+
+void load_values(KvType type, std::size_t head_dim, const void* values, std::size_t position,
+                 std::size_t rows, float* out, std::size_t stride) {
+  PackedRow row;
+  const std::size_t dim = kv_dim(head_dim);
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto [offset, slot] = place(type, head_dim, position + r);
+    const char* block = static_cast<const char*>(values) + offset;
+    if (type == KvType::bf16) {
+      collect<std::uint16_t>(block, paired_offset(type, slot, 0, dim), 2, dim, row.narrow);
+    } else if (type == KvType::f16) {
+      std::memcpy(row.narrow, block + slot * dim * 2, dim * 2);
+    } else {
+      std::memcpy(row.wide, block + slot * dim * 4, dim * 4);
+    }
+    widened(type, row, head_dim, out + r * stride);
+  }
+}
+
+}  // namespace metal_candle::simd
