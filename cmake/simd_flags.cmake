@@ -1,0 +1,22 @@
+# Instruction sets of the kernels that have a file of their own. target.cpp asks the CPU before any of them runs.
+# Never -march=native: a program built here runs on older machines.
+set(simd ${CMAKE_SOURCE_DIR}/src/kernels/simd)
+set(avx2 -mavx2 -mfma -mf16c)
+set(avx512 -Wno-maybe-uninitialized  # GCC 12's own AVX-512 header trips it
+           ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+
+# Products and sums stay as written: dequantization is bit-exact, and activations are the same on every target.
+file(GLOB simd_sources ${simd}/linear*.cpp ${simd}/dequantize*.cpp ${simd}/pack*.cpp)
+set_source_files_properties(${simd_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+
+# mc_simd_source(ARCHITECTURE FILE flags...): compiles FILE only for that architecture.
+function(mc_simd_source architecture file)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "${architecture}")
+    set_source_files_properties(${simd}/${file} PROPERTIES HEADER_FILE_ONLY ON)
+  endif()
+  set_source_files_properties(${simd}/${file} PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;${ARGN}")
+endfunction()
+
+mc_simd_source("x86_64|AMD64" linear_avx2.cpp ${avx2})
+mc_simd_source("x86_64|AMD64" linear_avx512.cpp ${avx512})
+mc_simd_source("x86_64|AMD64" linear_avx512_vnni.cpp ${avx512} -mavx512vnni)
