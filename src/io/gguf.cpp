@@ -141,10 +141,10 @@ void check_no_overlap(std::span<const Record> records, std::string_view file) {
 
 }  // namespace
 
-GgufFile GgufFile::open(const std::filesystem::path& path) {
+GgufFile GgufFile::open(MappedFile mapping) {
   GgufFile file;
-  file.name_ = path.native();
-  file.mapping_ = MappedFile::open(path);
+  file.name_ = mapping.path().native();
+  file.mapping_ = std::move(mapping);
   file.read(file.mapping_->bytes());
   return file;
 }

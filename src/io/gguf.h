@@ -24,7 +24,8 @@ class GgufFile {
  public:
   /// Maps and checks the file. Throws as MappedFile::open does; malformed_file for every breach of the
   /// format; unsupported for version 1, big-endian files and tensor types outside DType.
-  static GgufFile open(const std::filesystem::path& path);
+  static GgufFile open(const std::filesystem::path& path) { return open(MappedFile::open(path)); }
+  static GgufFile open(MappedFile file);
 
   /// The same over memory that outlives the result; `name` stands for the file in messages.
   static GgufFile parse(std::span<const std::byte> bytes, std::string name);

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "io/mapped_file.h"
@@ -21,6 +21,9 @@ struct SafetensorsContent {
   std::vector<StoredTensor> tensors;
   std::map<std::string, std::string> metadata;  ///< The header's "__metadata__".
 };
+
+/// Whether these bytes begin as a safetensors file does: a length below 4 GB, then JSON.
+bool looks_like_safetensors(std::span<const std::byte> bytes) noexcept;
 
 /// Checks and reads one whole file. `name` stands for it in messages.
 /// Throws malformed_file for every breach of the format (sizes, JSON, duplicate names, offsets that overlap,
@@ -37,7 +40,7 @@ class SafetensorsModel {
   /// shard that is missing; malformed_file for an index that does not agree with its shards.
   static SafetensorsModel open(const std::filesystem::path& path);
 
-  /// One file already mapped.
+  /// The same for a file already mapped. Its content says whether it is an index.
   static SafetensorsModel open(MappedFile file);
 
   /// Where config.json and tokenizer.json lie, if there are any.
@@ -51,14 +54,14 @@ class SafetensorsModel {
 
  private:
   SafetensorsModel() = default;
-  static SafetensorsModel open_index(const std::filesystem::path& index);
+  void add_shards(const MappedFile& index);
   void add(MappedFile file);
 
   std::filesystem::path directory_;
   std::vector<MappedFile> files_;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::string> metadata_;
-  std::unordered_map<std::string, std::size_t> index_;
+  std::map<std::string, std::size_t, std::less<>> index_;
 };
 
 }  // namespace metal_candle
