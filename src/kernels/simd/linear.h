@@ -9,8 +9,8 @@
 
 namespace metal_candle::simd {
 
-/// Outputs (rows of W) in a tile. W[n,k] packs into ceil(n / kTileRows) tiles of equal size, one after another,
-/// so weights of one format and k may be concatenated, or their tiles interleaved.
+/// Outputs (rows of W) in a tile. W[n,k] packs into ceil(n / kTileRows) tiles of equal size, one after
+/// another, so weights of one format and k may be concatenated, or their tiles interleaved.
 inline constexpr std::size_t kTileRows = 32;
 
 /// True for the formats the functions below take: f32, f16, bf16 and the GGUF block formats.
@@ -26,21 +26,21 @@ void pack_tile(DType weight, std::size_t k, const std::byte* const* rows, std::b
 /// Reads one row back: bit for bit what dequantize() gives for it.
 void unpack_row(DType weight, std::size_t k, const std::byte* tile, std::size_t row_in_tile, float* out);
 
-/// Bytes of one prepared row of k inputs. It and its contents depend on the active target and on whether `weight`
-/// is quantized, not on which quantized format it is: same_activations() rows are interchangeable.
+/// Bytes of one prepared row of k inputs. It and its contents depend on the active target and on whether
+/// `weight` is quantized, not on which quantized format it is: same_activations() rows are interchangeable.
 std::size_t activation_row_bytes(DType weight, std::size_t k);
 bool same_activations(DType a, DType b) noexcept;
 
-/// Prepares x[k] for linear_tile. Quantized weights: blocks of 32 as int8 = round(x / scale), scale = max|x| / 127,
-/// with their sums. Dense weights: f32 (and bf16 where the target multiplies it). A NaN or infinity in a block
-/// makes every output of its row NaN.
+/// Prepares x[k] for linear_tile. Quantized weights: blocks of 32 as int8 = round(x / scale), scale = max|x|
+/// / 127, with their sums. Dense weights: f32 (and bf16 where the target multiplies it). A NaN or infinity in
+/// a block makes every output of its row NaN.
 void prepare_activations(DType weight, const float* x, std::size_t k, std::byte* out_row);
 
 /// out[r * out_stride + j] = Σ_k x[r,k]·W[j,k] for r < rows, j < kTileRows. `acts` holds the prepared rows,
 /// `acts_stride` bytes apart; out_stride counts floats.
-/// Quantized weights: exact integer products per block, float sums in one fixed order, so a row's result does not
-/// depend on `rows`. Dense weights: f32 products for up to kDenseExactRows rows and on targets without bf16 products;
-/// above, operands rounded to bf16, sums in f32.
+/// Quantized weights: exact integer products per block, float sums in one fixed order, so a row's result does
+/// not depend on `rows`. Dense weights: f32 products for up to kDenseExactRows rows and on targets without
+/// bf16 products; above, operands rounded to bf16, sums in f32.
 inline constexpr std::size_t kDenseExactRows = 64;
 void linear_tile(DType weight, std::size_t k, const std::byte* tile, const std::byte* acts,
                  std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride);

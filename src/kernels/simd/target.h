@@ -22,9 +22,10 @@ SimdTarget active_target() noexcept;
 /// Targets this build holds and this machine runs, in the enum's order; scalar is always there.
 std::vector<SimdTarget> supported_targets();
 
-/// For tests and diagnosis: every later kernel call uses `target`, Highway's dynamic dispatch included (restricted
-/// to the same instruction set or less). Not to be called while kernels run: packed weights are the same for all
-/// targets, but prepared activations are not. Throws Error(unsupported) if the machine lacks it.
+/// For tests and diagnosis: every later kernel call uses `target`, Highway's dynamic dispatch included
+/// (restricted to the same instruction set or less). Not to be called while kernels run: packed weights are
+/// the same for all targets, but prepared activations are not. Throws Error(unsupported) if the machine lacks
+/// it.
 void force_target(SimdTarget target);
 
 }  // namespace metal_candle::simd

@@ -1,0 +1,120 @@
+#include "kernels/simd/target.h"
+
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include "metal_candle/error.h"
+
+namespace metal_candle::simd {
+namespace {
+
+constexpr SimdTarget kAll[] = {SimdTarget::scalar,      SimdTarget::avx2,        SimdTarget::avx512,
+                               SimdTarget::avx512_vnni, SimdTarget::avx512_bf16, SimdTarget::neon};
+constexpr int kUnset = -1;
+
+bool machine_runs(SimdTarget target) noexcept {
+#if defined(__x86_64__)
+  // GCC's checks include the operating system's: registers that it does not save count as missing.
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  switch (target) {
+    case SimdTarget::scalar: return true;
+    case SimdTarget::avx2: return avx2;
+    case SimdTarget::avx512: return avx512;
+    case SimdTarget::avx512_vnni: return vnni;
+    case SimdTarget::avx512_bf16: return vnni && __builtin_cpu_supports("avx512bf16");
+    case SimdTarget::neon: return false;
+  }
+  return false;
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return target == SimdTarget::scalar || target == SimdTarget::neon;  // the build already requires dotprod
+#else
+  return target == SimdTarget::scalar;
+#endif
+}
+
+void restrict_highway(SimdTarget target) {
+#if defined(__x86_64__)
+  // Highway gives better targets lower bits; it never disables the one the compiler was told to assume.
+  if (target == SimdTarget::scalar) return hwy::DisableTargets(HWY_SSSE3 | (HWY_SSSE3 - 1));
+  if (target == SimdTarget::avx2) return hwy::DisableTargets(HWY_AVX2 - 1);
+#endif
+  (void)target;
+  hwy::DisableTargets(0);
+}
+
+SimdTarget first_target() noexcept {
+  SimdTarget best = SimdTarget::scalar;
+  for (SimdTarget target : kAll) {
+    if (machine_runs(target)) best = target;
+  }
+  if (const char* wish = std::getenv("METAL_CANDLE_SIMD")) {
+    const std::optional<SimdTarget> parsed = parse_target(wish);
+    if (parsed && machine_runs(*parsed)) {
+      restrict_highway(*parsed);
+      return *parsed;
+    }
+  }
+  return best;
+}
+
+std::atomic<int>& active() noexcept {
+  static std::atomic<int> value{kUnset};
+  return value;
+}
+
+}  // namespace
+
+std::string_view name(SimdTarget target) noexcept {
+  switch (target) {
+    case SimdTarget::scalar: return "scalar";
+    case SimdTarget::avx2: return "avx2";
+    case SimdTarget::avx512: return "avx512";
+    case SimdTarget::avx512_vnni: return "avx512_vnni";
+    case SimdTarget::avx512_bf16: return "avx512_bf16";
+    case SimdTarget::neon: return "neon";
+  }
+  return "unknown";
+}
+
+std::optional<SimdTarget> parse_target(std::string_view text) noexcept {
+  for (SimdTarget target : kAll) {
+    if (name(target) == text) return target;
+  }
+  return std::nullopt;
+}
+
+SimdTarget active_target() noexcept {
+  int value = active().load(std::memory_order_relaxed);
+  if (value == kUnset) {
+    static const SimdTarget first = first_target();
+    if (active().compare_exchange_strong(value, static_cast<int>(first), std::memory_order_relaxed))
+      return first;
+  }
+  return static_cast<SimdTarget>(value);
+}
+
+std::vector<SimdTarget> supported_targets() {
+  std::vector<SimdTarget> targets;
+  std::copy_if(std::begin(kAll), std::end(kAll), std::back_inserter(targets), machine_runs);
+  return targets;
+}
+
+void force_target(SimdTarget target) {
+  if (!machine_runs(target)) {
+    throw Error(ErrorCode::unsupported,
+                "SIMD target " + std::string(name(target)) + " does not run on this machine");
+  }
+  active_target();  // so that the environment's wish is read before, not after
+  restrict_highway(target);
+  active().store(static_cast<int>(target), std::memory_order_relaxed);
+}
+
+}  // namespace metal_candle::simd
