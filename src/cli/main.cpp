@@ -1,0 +1,99 @@
+// The program: parses the command line, runs one verb, and turns errors into one line and an exit code.
+#include <signal.h>
+
+#include <exception>
+#include <new>
+#include <string>
+
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/verbs.h"
+#include "metal_candle/error.h"
+#include "metal_candle/version.h"
+
+namespace metal_candle::cli {
+namespace {
+
+constexpr int kOk = 0, kFailure = 1, kBadInput = 2;
+
+constexpr const char* kFooter =
+    R"(Examples:
+  metal-candle generate --model model.gguf --prompt "Once upon a time" --max-tokens 64
+  metal-candle generate --model model.gguf --chat --prompt "Name three rivers." --temp 0.7 --seed 1
+  metal-candle inspect model.gguf
+  metal-candle VERB --help    explains a verb, with examples
+
+Results go to standard output, everything else to standard error.
+Exit codes: 0 done, 1 failure, 2 bad input, 130 ended by Ctrl-C.)";
+
+int exit_code(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+    case ErrorCode::not_found:
+    case ErrorCode::malformed_file:
+    case ErrorCode::unsupported:
+    case ErrorCode::context_overflow: return kBadInput;
+    case ErrorCode::cancelled: return kInterruptedExit;
+    case ErrorCode::io_error:
+    case ErrorCode::out_of_memory:
+    case ErrorCode::internal: return kFailure;
+  }
+  return kFailure;
+}
+
+/// One line, whatever the message holds: a file name may contain anything.
+void report(const std::string& message) {
+  std::string line;
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) line += c;
+    if (c == '\n' || c == '\t') line += ' ';
+  }
+  say(use_color() ? "metal-candle: \033[1;31merror:\033[0m " + line : "metal-candle: error: " + line);
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App program("Runs language models from local files, on this machine alone.", "metal-candle");
+  program.set_version_flag("--version", std::string("metal-candle ") + kVersion,
+                           "Print the version and exit");
+  program.set_help_flag("-h,--help", "Print this help and exit");
+  program.require_subcommand(1);
+  program.footer(kFooter);
+  program.get_formatter()->column_width(34);
+  for (const AddVerb add : kVerbs) add(program);
+  try {
+    program.parse(argc, argv);
+    return kOk;
+  } catch (const CLI::Success& help_or_version) {
+    std::ostringstream text;
+    program.exit(help_or_version, text, text);
+    write_result(text.str());
+    return kOk;
+  } catch (const CLI::ParseError& error) {
+    std::string verb;
+    for (const CLI::App* chosen : program.get_subcommands()) verb = " " + chosen->get_name();
+    report(std::string(error.what()) + " (see metal-candle" + verb + " --help)");
+    return kBadInput;
+  }
+}
+
+int run(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  start_interrupt_thread();
+  try {
+    return parse_and_run(argc, argv);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::cancelled) report(error.what());
+    return exit_code(error.code());
+  } catch (const std::bad_alloc&) {
+    report("out of memory: try a smaller --ctx-size or a smaller model");
+  } catch (const std::exception& error) {
+    report(std::string("unexpected failure: ") + error.what());
+  }
+  return kFailure;
+}
+
+}  // namespace
+}  // namespace metal_candle::cli
+
+int main(int argc, char** argv) { return metal_candle::cli::run(argc, argv); }
