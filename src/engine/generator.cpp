@@ -1,0 +1,102 @@
+// The public Generator and TokenStream: requests in, tokens out.
+#include <utility>
+
+#include "engine/model_impl.h"
+#include "metal_candle/generate.h"
+
+namespace metal_candle {
+namespace {
+
+constexpr std::size_t kQueueCapacity = 64;  // tokens the engine may run ahead of a slow consumer
+
+}  // namespace
+
+std::string_view to_string(FinishReason reason) noexcept {
+  switch (reason) {
+    case FinishReason::none: return "none";
+    case FinishReason::eos: return "eos";
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::cancelled: return "cancelled";
+  }
+  return "none";
+}
+
+double GenerationStats::prompt_tokens_per_second() const noexcept {
+  return prompt_seconds > 0 ? static_cast<double>(prompt_tokens) / prompt_seconds : 0;
+}
+
+double GenerationStats::decode_tokens_per_second() const noexcept {
+  return decode_seconds > 0 ? static_cast<double>(generated_tokens - 1) / decode_seconds : 0;
+}
+
+class TokenStream::Impl {
+ public:
+  Impl(std::shared_ptr<Model> model, GenerationRequest request)
+      : model_(std::move(model)),
+        generation_(std::make_shared<Generation>(std::move(request), kQueueCapacity)) {
+    model_->impl().start(generation_);
+  }
+  ~Impl() { generation_->queue.cancel(); }
+
+  std::optional<StreamToken> next() { return generation_->queue.pop(); }
+  void cancel() noexcept { generation_->queue.cancel(); }
+  GenerationStats stats() const { return generation_->stats(); }
+
+ private:
+  std::shared_ptr<Model> model_;
+  std::shared_ptr<Generation> generation_;
+};
+
+TokenStream::TokenStream(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+TokenStream::TokenStream(TokenStream&&) noexcept = default;
+TokenStream& TokenStream::operator=(TokenStream&&) noexcept = default;
+TokenStream::~TokenStream() = default;
+
+TokenStream::Iterator TokenStream::begin() {
+  if (!current_) advance();
+  return Iterator(this);
+}
+std::optional<StreamToken> TokenStream::next() { return impl_->next(); }
+void TokenStream::cancel() noexcept { impl_->cancel(); }
+GenerationStats TokenStream::stats() const { return impl_->stats(); }
+
+Generator::Generator(std::shared_ptr<Model> model) : model_(std::move(model)) {
+  if (!model_) throw Error(ErrorCode::invalid_argument, "Generator needs a model");
+}
+
+TokenStream Generator::generate_stream(const Prompt& prompt, const GenerateOptions& options) {
+  GenerationRequest request;
+  request.prompt = prompt.tokens() ? *prompt.tokens() : model_->tokenizer().encode(*prompt.text());
+  request.sampling = options.sampling;
+  request.stop.max_tokens = options.max_tokens;
+  request.stop.strings = options.stop;
+  request.stop.ignore_eos = options.ignore_eos;
+  return TokenStream(std::make_shared<TokenStream::Impl>(model_, std::move(request)));
+}
+
+GenerationStats Generator::generate_stream(const Prompt& prompt, const GenerateOptions& options,
+                                           const std::function<bool(const StreamToken&)>& on_token) {
+  TokenStream stream = generate_stream(prompt, options);
+  for (const StreamToken& token : stream)
+    if (!on_token(token)) {
+      stream.cancel();
+      while (stream.next()) {
+      }
+      break;
+    }
+  return stream.stats();
+}
+
+GenerationResult Generator::generate(const Prompt& prompt, const GenerateOptions& options) {
+  GenerationResult result;
+  TokenStream stream = generate_stream(prompt, options);
+  for (std::optional<StreamToken> token; (token = stream.next());) {
+    result.text += token->text;
+    result.tokens.push_back(std::move(*token));
+  }
+  result.stats = stream.stats();
+  return result;
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,53 @@
+// Continuous batching: which rows the next forward pass holds, and what becomes of its logits. Sequences join
+// and leave between steps; prompts go in by chunks beside decoding rows. Threads and queues of commands are
+// the engine's business.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "inference/generation.h"
+#include "models/decoder.h"
+#include "tokenizer/tokenizer.h"
+
+namespace metal_candle {
+
+struct SchedulerOptions {
+  std::size_t context_size = 4096;  ///< positions of one sequence
+  simd::KvType kv_type = simd::KvType::f16;
+  std::size_t max_sequences = 64;  ///< running at once; others wait their turn
+  std::size_t max_rows = 512;      ///< rows of one forward pass
+};
+
+/// Used by one thread only (the engine's).
+class Scheduler {
+ public:
+  enum class Step { worked, stalled, idle };
+
+  /// `decoder` and `tokenizer` must outlive the scheduler.
+  Scheduler(const Decoder& decoder, const Tokenizer& tokenizer, const SchedulerOptions& options);
+  ~Scheduler();
+
+  /// Queues a generation. Its queue is closed when it ends, with the error if it failed.
+  void add(std::shared_ptr<Generation> generation);
+
+  /// One forward pass over whatever is ready. `stalled`: there are sequences, but every consumer's queue is
+  /// full.
+  Step step();
+
+ private:
+  class Sequence;
+  void admit();
+  void drop_ended();
+  void forward(const std::vector<Sequence*>& batch);
+
+  const Decoder& decoder_;
+  const Tokenizer& tokenizer_;
+  const SchedulerOptions options_;
+  std::deque<std::shared_ptr<Generation>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;
+};
+
+}  // namespace metal_candle

@@ -1,0 +1,62 @@
+// Rotary causal attention over KV caches for a ragged batch: rows of several sequences in one call, prompt
+// chunks and decoding rows mixed. An MLX op over the raw kernels of simd/; it owns no cache.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "kernels/simd/attention_kv.h"
+#include "mlx/array.h"
+#include "mlx/utils.h"
+
+namespace metal_candle {
+
+/// Where one sequence keeps its keys and values: layer after layer, in a layer head after head, in a head the
+/// keys, then the values (simd/attention_kv.h has their layout).
+struct KvView {
+  simd::KvType type = simd::KvType::f16;
+  std::byte* data = nullptr;
+  std::size_t head_bytes = 0;   ///< keys of one head; its values follow
+  std::size_t layer_bytes = 0;  ///< all heads of one layer
+  std::byte* keys(std::size_t layer, std::size_t head) const {
+    return data + layer * layer_bytes + head * 2 * head_bytes;
+  }
+  std::byte* values(std::size_t layer, std::size_t head) const { return keys(layer, head) + head_bytes; }
+};
+
+/// Consecutive rows of the batch that continue one sequence.
+struct AttentionSequence {
+  KvView cache;
+  std::size_t first_row = 0;
+  std::size_t rows = 0;
+  std::size_t position = 0;  ///< of the first row; the cache holds this many positions already
+};
+
+/// What all layers of one forward pass share. Immutable once built; kept alive by the graph.
+struct AttentionBatch {
+  std::vector<AttentionSequence> sequences;  ///< cover rows 0..n-1 in order
+  std::vector<float> cos, sin;               ///< [rows][head_dim / 2]
+};
+
+/// One layer's attention. Immutable; shared by all graphs.
+struct AttentionSpec {
+  std::size_t heads = 0;     ///< query heads
+  std::size_t kv_heads = 0;  ///< divides heads
+  std::size_t head_dim = 0;
+  float scale = 1;
+  std::size_t window = 0;     ///< 0: unlimited
+  std::vector<float> q_norm;  ///< [head_dim] RMSNorm on each query head before the rotation; or empty
+  std::vector<float> k_norm;  ///< likewise for keys
+  float norm_eps = 1e-6f;
+};
+
+/// qkv: f32 [rows, (heads + 2 kv_heads) * head_dim]. Rotates queries and keys, appends keys and values of
+/// every row to its sequence's cache at `layer`, and returns f32 [rows, heads * head_dim]. A row sees its own
+/// sequence up to itself. Writes through batch->sequences[i].cache when evaluated, so evaluate a batch
+/// exactly once.
+mlx::core::array attention(const mlx::core::array& qkv, const std::shared_ptr<const AttentionSpec>& spec,
+                           const std::shared_ptr<const AttentionBatch>& batch, std::size_t layer,
+                           mlx::core::StreamOrDevice s);
+
+}  // namespace metal_candle

@@ -1,0 +1,244 @@
+#include "kernels/linear.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <string>
+
+#include "kernels/compute_pool.h"
+#include "kernels/cpu_primitive.h"
+#include "kernels/scratch.h"
+#include "kernels/simd/activation.h"
+#include "kernels/simd/linear.h"
+#include "kernels/simd/norm.h"
+
+namespace metal_candle {
+namespace {
+
+namespace mx = mlx::core;
+using Segment = PackedLinear::Segment;
+
+// A block of outputs stays in L1 between the product and its epilogue: 64 rows x 2 tiles.
+constexpr std::size_t kRowBlock = 64;
+constexpr std::size_t kTileChunk = 2;
+constexpr std::size_t kBlockColumns = kTileChunk * simd::kTileRows;
+
+// One call of the layer on raw memory.
+struct Job {
+  const LinearSpec& spec;
+  const float* x;
+  const float* residual;
+  float* y;
+  std::size_t rows;
+
+  std::size_t k() const { return spec.weight->in_features(); }
+  std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }
+};
+
+// Rows of x made ready for the product, once for each of the two kinds of weights in the stack.
+class Activations {
+ public:
+  /// Lays out `rows` rows in memory of bytes(job, rows).
+  Activations(const Job& job, std::byte* memory, std::size_t rows) {
+    for (const Segment& s : job.spec.weight->segments()) {
+      Kind& kind = kinds_[is_quantized(s.dtype)];
+      if (kind.data) continue;
+      kind = {s.dtype, simd::activation_row_bytes(s.dtype, job.k()), memory};
+      memory += kind.stride * rows;
+    }
+  }
+
+  /// An upper bound: segments may share a kind.
+  static std::size_t bytes(const Job& job, std::size_t rows) {
+    std::size_t sum = 0;
+    for (const Segment& s : job.spec.weight->segments()) sum += simd::activation_row_bytes(s.dtype, job.k());
+    return sum * rows;
+  }
+
+  void prepare(const Job& job, std::size_t row, float* normed) const {
+    const float* x = job.x + row * job.k();
+    if (job.spec.norm) {
+      simd::rms_norm(x, job.spec.norm->weight.data(), job.spec.norm->eps, job.k(), normed);
+      x = normed;
+    }
+    for (const Kind& kind : kinds_)
+      if (kind.data) simd::prepare_activations(kind.dtype, x, job.k(), kind.data + row * kind.stride);
+  }
+
+  const std::byte* row(const Segment& segment, std::size_t index) const {
+    const Kind& kind = kinds_[is_quantized(segment.dtype)];
+    return kind.data + index * kind.stride;
+  }
+  std::size_t stride(const Segment& segment) const { return kinds_[is_quantized(segment.dtype)].stride; }
+
+ private:
+  struct Kind {
+    DType dtype = DType::f32;  ///< any weight type of this kind
+    std::size_t stride = 0;    ///< bytes a row
+    std::byte* data = nullptr;
+  };
+  std::array<Kind, 2> kinds_;  // dense, quantized
+};
+
+// Product of rows [row, row + rows) with tiles [begin, end) of a segment; out is [rows][kBlockColumns].
+void multiply(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
+              std::size_t rows, std::size_t begin, std::size_t end, float* out) {
+  for (std::size_t t = begin; t < end; ++t)
+    simd::linear_tile(segment.dtype, job.k(), segment.tile(t), acts.row(segment, row), acts.stride(segment),
+                      rows, out + (t - begin) * simd::kTileRows, kBlockColumns);
+}
+
+void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,
+              std::size_t rows, float* block) {
+  if (job.spec.bias.empty()) return;
+  const float* bias = job.spec.bias.data() + segment.out_begin + column;
+  for (std::size_t r = 0; r < rows; ++r) simd::add(block + r * kBlockColumns, bias, columns);
+}
+
+void store(const Job& job, const float* block, std::size_t row, std::size_t rows, std::size_t column,
+           std::size_t columns) {
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::size_t at = (row + r) * job.out_features() + column;
+    const float* from = block + r * kBlockColumns;
+    if (job.residual) {
+      for (std::size_t c = 0; c < columns; ++c) job.y[at + c] = from[c] + job.residual[at + c];
+    } else {
+      std::copy_n(from, columns, job.y + at);
+    }
+  }
+}
+
+// One unit of work: a row block times a chunk of tiles [begin, end) within one segment (gate, with swiglu).
+void compute(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
+             std::size_t rows, std::size_t begin, std::size_t end) {
+  alignas(64) float block[kRowBlock * kBlockColumns];
+  const std::size_t column = begin * simd::kTileRows;
+  const std::size_t columns = std::min(end * simd::kTileRows, segment.n) - column;
+  multiply(job, acts, segment, row, rows, begin, end, block);
+  add_bias(job, segment, column, columns, rows, block);
+  if (job.spec.swiglu) {
+    alignas(64) float up[kRowBlock * kBlockColumns];
+    const Segment& up_segment = job.spec.weight->segments()[1];
+    multiply(job, acts, up_segment, row, rows, begin, end, up);
+    add_bias(job, up_segment, column, columns, rows, up);
+    for (std::size_t r = 0; r < rows; ++r) {
+      float* gate = block + r * kBlockColumns;
+      simd::swiglu(gate, up + r * kBlockColumns, columns, gate);
+    }
+  }
+  store(job, block, row, rows, segment.out_begin + column, columns);
+}
+
+std::size_t total_tiles(const Job& job) {
+  const auto segments = job.spec.weight->segments();
+  if (job.spec.swiglu) return segments[0].tiles;
+  std::size_t sum = 0;
+  for (const Segment& s : segments) sum += s.tiles;
+  return sum;
+}
+
+// Walks tiles [begin, end) of the stack in chunks that stay within a segment.
+template <typename F>
+void for_chunks(const Job& job, std::size_t begin, std::size_t end, const F& body) {
+  std::size_t first = 0;
+  for (const Segment& s : job.spec.weight->segments()) {
+    for (std::size_t t = std::max(begin, first); t < std::min(end, first + s.tiles); t += kTileChunk)
+      body(s, t - first, std::min({t + kTileChunk, end, first + s.tiles}) - first);
+    first += s.tiles;
+  }
+}
+
+// Decoding: each thread normalises and quantizes the one row for itself (cheaper than a barrier) and streams
+// its own contiguous share of the weight.
+void run_single(const Job& job) {
+  ThreadPool& pool = compute_pool();
+  const std::size_t tiles = total_tiles(job);
+  pool.run([&](unsigned thread) {
+    thread_local Scratch memory, normed;
+    const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
+    acts.prepare(job, 0, normed.get<float>(job.k()));
+    for_chunks(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
+               [&](const Segment& s, std::size_t begin, std::size_t end) {
+                 compute(job, acts, s, 0, 1, begin, end);
+               });
+  });
+}
+
+// Prompts and batches: rows are prepared once, then row blocks x tile chunks are handed out dynamically.
+void run_rows(const Job& job) {
+  thread_local Scratch memory;
+  const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, job.rows)), job.rows);
+  ThreadPool& pool = compute_pool();
+  const std::size_t tiles = total_tiles(job);
+  const std::size_t chunks = (tiles + kTileChunk - 1) / kTileChunk;
+  const std::size_t blocks = (job.rows + kRowBlock - 1) / kRowBlock;
+  std::atomic<std::size_t> next{0};
+  pool.run([&](unsigned thread) {
+    thread_local Scratch normed;
+    for (std::size_t row = thread; row < job.rows; row += pool.size())
+      acts.prepare(job, row, normed.get<float>(job.k()));
+    pool.barrier();
+    for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * chunks;) {
+      const std::size_t row = task / chunks * kRowBlock;
+      const std::size_t begin = task % chunks * kTileChunk;
+      for_chunks(job, begin, std::min(begin + kTileChunk, tiles),
+                 [&](const Segment& s, std::size_t from, std::size_t to) {
+                   compute(job, acts, s, row, std::min(kRowBlock, job.rows - row), from, to);
+                 });
+    }
+  });
+}
+
+class LinearOp final : public CpuPrimitive {
+ public:
+  LinearOp(mx::Stream stream, std::shared_ptr<const LinearSpec> spec)
+      : CpuPrimitive(stream), spec_(std::move(spec)) {}
+  const char* name() const override { return "metal_candle::linear"; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return static_cast<const LinearOp&>(other).spec_ == spec_;
+  }
+
+  void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+    float* y = allocate<float>(outputs[0]);
+    const float* residual = inputs.size() > 1 ? read<float>(inputs[1]) : nullptr;
+    const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
+    dispatch(inputs, outputs, [spec = spec_, x = read<float>(inputs[0]), residual, y, rows] {
+      const Job job{*spec, x, residual, y, rows};
+      rows == 1 ? run_single(job) : run_rows(job);
+    });
+  }
+
+ private:
+  std::shared_ptr<const LinearSpec> spec_;
+};
+
+void check(bool ok, const std::string& what) {
+  if (!ok) throw Error(ErrorCode::invalid_argument, "[linear] " + what);
+}
+
+}  // namespace
+
+mx::array linear(const mx::array& x, const std::shared_ptr<const LinearSpec>& spec,
+                 const std::optional<mx::array>& residual, mx::StreamOrDevice s) {
+  const PackedLinear& weight = *spec->weight;
+  const auto k = static_cast<int>(weight.in_features());
+  const auto out = static_cast<int>(weight.out_features() / (spec->swiglu ? 2 : 1));
+  check(x.ndim() == 2 && x.dtype() == mx::float32 && x.shape(1) == k,
+        "x must be f32 [rows, " + std::to_string(k) + "]");
+  check(spec->bias.empty() || spec->bias.size() == weight.out_features(), "bias must be [out_features]");
+  check(!spec->norm || spec->norm->weight.size() == weight.in_features(),
+        "norm weight must be [in_features]");
+  check(!spec->swiglu || (weight.segments().size() == 2 && weight.segments()[0].n == weight.segments()[1].n),
+        "swiglu needs a gate and an up matrix of one size");
+  std::vector<mx::array> inputs{x};
+  if (residual) {
+    check(residual->ndim() == 2 && residual->dtype() == mx::float32 && residual->shape(0) == x.shape(0) &&
+              residual->shape(1) == out,
+          "residual must be f32 [rows, " + std::to_string(out) + "]");
+    inputs.push_back(*residual);
+  }
+  return mx::array({x.shape(0), out}, mx::float32, std::make_shared<LinearOp>(mx::to_stream(s), spec),
+                   std::move(inputs));
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,36 @@
+// y = x · Wᵀ on packed weights, with what belongs in the same pass over memory fused before and after it.
+// An MLX op over the raw kernels of simd/; LoRA is applied by nn/linear, not here.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels/packed_linear.h"
+#include "mlx/array.h"
+#include "mlx/utils.h"
+
+namespace metal_candle {
+
+/// RMSNorm applied to x before the product.
+struct RmsNormWeight {
+  std::vector<float> weight;  ///< [k]
+  float eps = 1e-5f;
+};
+
+/// What a linear layer does besides the product. Immutable; shared by all graphs that use the layer.
+struct LinearSpec {
+  std::shared_ptr<const PackedLinear> weight;  ///< [n, k]
+  std::shared_ptr<const RmsNormWeight> norm;   ///< null: x as it is
+  std::vector<float> bias;                     ///< [n] or empty
+  /// The weight stacks gate over up, both [n/2, k]; the result is silu(gate) * up, [rows, n/2].
+  bool swiglu = false;
+};
+
+/// x: f32 [rows, k]; residual (optional): f32 [rows, out], added to the result. Returns f32 [rows, out],
+/// where out = n, or n/2 with swiglu. Quantized weights multiply x quantized to int8 in blocks of 32 along k.
+/// Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
+mlx::core::array linear(const mlx::core::array& x, const std::shared_ptr<const LinearSpec>& spec,
+                        const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s);
+
+}  // namespace metal_candle

@@ -1,0 +1,63 @@
+#include "models/checkpoint.h"
+
+#include "metal_candle/error.h"
+#include "models/tokenizer_loader.h"
+
+namespace metal_candle {
+namespace {
+
+std::optional<std::string> read_text(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const MappedFile file = MappedFile::open(path);
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+}
+
+}  // namespace
+
+ModelConfig Checkpoint::config() const {
+  if (const GgufFile* gguf = store_.gguf()) return config_from_gguf(*gguf);
+  const auto path = store_.safetensors()->directory() / "config.json";
+  const auto text = read_text(path);
+  if (!text)
+    throw Error(ErrorCode::not_found,
+                path.string() + ": is missing; a safetensors model needs its config.json beside it");
+  return config_from_json(parse_json(*text, path.string()), path.string());
+}
+
+std::unique_ptr<Tokenizer> Checkpoint::tokenizer() const {
+  return store_.gguf() ? tokenizer_from_gguf(*store_.gguf())
+                       : tokenizer_from_directory(store_.safetensors()->directory());
+}
+
+std::optional<std::string> Checkpoint::chat_template() const {
+  if (const GgufFile* gguf = store_.gguf()) {
+    const auto text = gguf->metadata().optional_string("tokenizer.chat_template");
+    return text ? std::optional<std::string>(*text) : std::nullopt;
+  }
+  // Newer checkpoints keep the template in a file of its own.
+  const auto& directory = store_.safetensors()->directory();
+  if (auto text = read_text(directory / "chat_template.jinja")) return text;
+  const auto path = directory / "tokenizer_config.json";
+  const auto text = read_text(path);
+  if (!text) return std::nullopt;
+  const Json json = parse_json(*text, path.string());
+  const auto it = json.find("chat_template");
+  if (it == json.end() || it->is_null()) return std::nullopt;
+  if (it->is_string()) return it->get<std::string>();
+  // A list of named templates; "default" is the one for plain chat.
+  if (it->is_array())
+    for (const Json& entry : *it)
+      if (entry.is_object() && entry.value("name", Json()) == "default" &&
+          entry.value("template", Json()).is_string())
+        return entry["template"].get<std::string>();
+  throw Error(ErrorCode::malformed_file,
+              path.string() + ": chat_template: must be a string or a list with one named 'default'");
+}
+
+std::string Checkpoint::name() const {
+  if (const GgufFile* gguf = store_.gguf())
+    return std::string(gguf->metadata().optional_string("general.name").value_or(""));
+  return std::filesystem::weakly_canonical(store_.safetensors()->directory()).filename().string();
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,39 @@
+// A model on disk, opened but not loaded: its weights' store, configuration, tokenizer and chat template,
+// wherever the format keeps them.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "io/weight_store.h"
+#include "models/model_config.h"
+#include "tokenizer/tokenizer.h"
+
+namespace metal_candle {
+
+/// Move-only; immutable.
+class Checkpoint {
+ public:
+  /// A GGUF file, a safetensors file beside its config.json, or a Hugging Face directory.
+  /// Throws as WeightStore::open does.
+  static Checkpoint open(const std::filesystem::path& path) { return Checkpoint(WeightStore::open(path)); }
+
+  const WeightStore& store() const noexcept { return store_; }
+
+  /// Throws Error(not_found) without a config.json, and as config_from_* do.
+  ModelConfig config() const;
+  /// Null if the checkpoint has none.
+  std::unique_ptr<Tokenizer> tokenizer() const;
+  /// Jinja source; empty if there is none.
+  std::optional<std::string> chat_template() const;
+  /// The author's name for the model; may be empty.
+  std::string name() const;
+
+ private:
+  explicit Checkpoint(WeightStore store) : store_(std::move(store)) {}
+  WeightStore store_;
+};
+
+}  // namespace metal_candle
