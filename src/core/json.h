@@ -59,7 +59,7 @@ inline Json parse_json(std::string_view text, std::string_view source, JsonLimit
     if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
     if (event == Json::parse_event_t::object_end) open_objects.pop_back();
     if (event == Json::parse_event_t::key && !open_objects.back().insert(value.get<std::string>()).second) {
-      fail("the JSON key " + value.dump(-1, ' ', true) + " occurs twice");
+      fail("the JSON key " + value.dump(-1, ' ', true).substr(0, 120) + " occurs twice");
     }
     return true;
   };
