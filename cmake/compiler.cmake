@@ -3,6 +3,9 @@ option(METAL_CANDLE_WERROR "Treat warnings in our code as errors" ${PROJECT_IS_T
 set(METAL_CANDLE_SANITIZE "" CACHE STRING "Value of -fsanitize=, e.g. address,undefined or thread")
 
 set(MC_WARNINGS -Wall -Wextra)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND MC_WARNINGS -Wno-restrict)  # false alarms on std::string's operator+ (GCC bug 105651)
+endif()
 if(METAL_CANDLE_WERROR)
   list(APPEND MC_WARNINGS -Werror)
 endif()
