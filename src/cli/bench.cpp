@@ -161,10 +161,7 @@ void add_bench(CLI::App& program) {
   CLI::App* app = program.add_subcommand("bench", "Measure prompt and decode speed, load time and memory");
   app->footer(kFooter);
   const auto add = [&](const char* names, std::uint32_t& target, const char* help, std::uint32_t least) {
-    app->add_option(names, target, help)
-        ->check(CLI::Range(least, 1u << 24))
-        ->type_name("N")
-        ->capture_default_str();
+    app->add_option(names, target, help)->check(count_from(least))->type_name("N")->capture_default_str();
   };
   add("-p,--prompt-tokens", flags->prompt, "Tokens in the prompt", 1);
   add("-n,--decode-tokens", flags->decode, "Tokens to decode after it", 1);

@@ -78,20 +78,20 @@ void ModelFlags::add_to(CLI::App& app, bool positional) {
       ->type_name("PATH")
       ->group("Model");
   app.add_option("-t,--threads", threads, "Compute threads (default: the CPUs this process may use)")
-      ->check(CLI::Range(1u, 1024u))
+      ->check(count_from(1))
       ->type_name("N")
       ->group("Model");
   app.add_option("--device", device, "auto, cpu or gpu (default: auto)")
-      ->check(CLI::IsMember({"auto", "cpu", "gpu"}))
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}).description(""))
       ->type_name("NAME")
       ->group("Model");
   app.add_option("-c,--ctx-size", context_size,
                  "Positions of the context (default: the model's own, at most 4096)")
-      ->check(CLI::Range(1u, 1u << 30))
+      ->check(count_from(1))
       ->type_name("N")
       ->group("Model");
   app.add_option("--kv-dtype", kv_dtype, "Cache of keys and values: f16, bf16 or f32 (default: f16)")
-      ->check(CLI::IsMember({"f16", "bf16", "f32"}))
+      ->check(CLI::IsMember({"f16", "bf16", "f32"}).description(""))
       ->type_name("TYPE")
       ->group("Model");
 }
@@ -136,7 +136,7 @@ void GenerationFlags::add_to(CLI::App& app) {
       ->allow_extra_args(false);
   add("-s,--seed", seed, "Same seed, same text (default: a new one each time)", "N");
   app.add_option("-n,--max-tokens", options.max_tokens, "At most this many new tokens (default: 256)")
-      ->check(CLI::Range(1u, 1u << 30))
+      ->check(count_from(1))
       ->type_name("N")
       ->group("Length");
   app.add_option("--stop", options.stop, "End before this text (repeatable)")
@@ -155,6 +155,18 @@ GenerateOptions GenerationFlags::resolve() const {
   }
   validate(out.sampling);
   return out;
+}
+
+CLI::Validator count_from(std::uint32_t least) {
+  constexpr std::uint32_t kMost = 1u << 30;
+  const auto check = [least](std::string& text) -> std::string {
+    std::uint32_t value = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+    if (whole && value >= least && value <= kMost) return {};
+    return "'" + text + "' is not a whole number of " + std::to_string(least) + " or more";
+  };
+  return {check, ""};
 }
 
 std::string read_stdin() {

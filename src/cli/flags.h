@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,9 @@ struct GenerationFlags {
   /// Throws Error(invalid_argument) naming the flag.
   GenerateOptions resolve() const;
 };
+
+/// A check for integer flags: at least `least`, at most 2^30.
+CLI::Validator count_from(std::uint32_t least);
 
 /// Everything from standard input.
 std::string read_stdin();

@@ -110,7 +110,7 @@ void add_generate(CLI::App& program) {
   app->add_flag("--json", flags->json, "One JSON object a token, then a summary");
   app->add_option("--logprobs", flags->generation.options.sampling.logprobs,
                   "With --json: the K most likely tokens at each step, as [id,logprob]")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(count_from(0))
       ->type_name("K");
   app->add_flag("-q,--quiet", flags->quiet, "No speed line on standard error");
   flags->model.add_to(*app);

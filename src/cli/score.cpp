@@ -103,7 +103,7 @@ void add_score(CLI::App& program) {
   app->footer(kFooter);
   app->add_option("FILE", flags->input, "Input (default: standard input)")->type_name("");
   app->add_option("--top", flags->top, "Alternatives at each position (default: 5)")
-      ->check(CLI::Range(0u, 1u << 20))
+      ->check(count_from(0))
       ->type_name("K");
   app->add_flag("--perplexity", flags->perplexity, "Only exp(-mean log-probability) over all lines");
   app->add_flag("--json", flags->json, "JSON output; score prints nothing else, except with --perplexity");

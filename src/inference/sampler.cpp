@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -12,8 +14,11 @@ namespace {
 
 [[noreturn]] void fail(const std::string& message) { throw Error(ErrorCode::invalid_argument, message); }
 
-void require(bool ok, const char* field, const char* range, float value) {
-  if (!ok) fail(std::string(field) + " must be " + range + ", not " + std::to_string(value));
+void require(bool ok, const std::string& field, const char* range, float value) {
+  if (ok) return;
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%g", static_cast<double>(value));
+  fail(field + " must be " + range + ", not " + digits);
 }
 
 void check_finite(std::span<const float> logits) {
@@ -60,8 +65,8 @@ void validate(const SamplingParams& p) {
   require(p.logprobs >= 0, "logprobs", "0 or more", static_cast<float>(p.logprobs));
   for (const auto& [token, bias] : p.logit_bias) {
     const std::string field = "logit_bias of token " + std::to_string(token);
-    require(token >= 0, field.c_str(), "for an id of 0 or more", static_cast<float>(token));
-    require(bias < std::numeric_limits<float>::infinity(), field.c_str(), "a number or -infinity", bias);
+    require(token >= 0, field, "for an id of 0 or more", static_cast<float>(token));
+    require(bias < std::numeric_limits<float>::infinity(), field, "a number or -infinity", bias);
   }
 }
 
