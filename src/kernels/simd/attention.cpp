@@ -4,6 +4,9 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/simd/attention_avx512_bf16.h"
+#include "kernels/simd/target.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/attention.cpp"
 #include "hwy/foreach_target.h"
@@ -17,6 +20,7 @@ namespace metal_candle::simd {
 namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr float kLog2E = 1.44269504f;
 constexpr std::size_t kMaxRows = 32;   // query vectors (row, head) handled together
 constexpr std::size_t kKeyStep = 256;  // keys between two updates of the running maximum
 constexpr std::size_t kLead =
@@ -29,6 +33,7 @@ struct Scratch {
   alignas(64) float sum[kMaxRows * kLead];     // of values, unnormalised
   float max[kMaxRows];
   float weight[kMaxRows];                      // sum of probabilities
+  bool rounded = false;                        // queries and probabilities as pairs of bf16, in place
   std::size_t begin[kMaxRows], end[kMaxRows];  // the keys a query vector sees
 };
 
@@ -47,15 +52,56 @@ Steps value_steps(KvType type, std::size_t dim) {
   return type == KvType::bf16 ? Steps{16, dim, 0} : Steps{16, 2 * dim, dim};
 }
 
-template <KvType kType>
+template <KvType kType, bool kFetch>
 void scores_of(const void* keys, std::size_t rows, std::size_t dim, std::size_t blocks, Scratch& s) {
-  product<kType, kLead>(s.q, static_cast<const typename Cached<kType>::Word*>(keys), key_steps(kType, dim),
-                        rows, dim, blocks, false, s.scores);
+  const auto* words = static_cast<const typename Cached<kType>::Word*>(keys);
+  const Steps steps = key_steps(kType, dim);
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kType == KvType::bf16) {
+    if (s.rounded)
+      return bf16_product(s.q, words, steps.panel, steps.pair, rows, dim, blocks, false, kLead, s.scores);
+  }
+#endif
+  product<kType, kLead, kFetch>(s.q, words, steps, rows, dim, blocks, false, s.scores);
 }
-template <KvType kType>
+template <KvType kType, bool kFetch>
 void add_values(const void* values, std::size_t rows, std::size_t dim, std::size_t keys, Scratch& s) {
-  product<kType, kLead>(s.scores, static_cast<const typename Cached<kType>::Word*>(values),
-                        value_steps(kType, dim), rows, keys, dim / 16, true, s.sum);
+  const auto* words = static_cast<const typename Cached<kType>::Word*>(values);
+  const Steps steps = value_steps(kType, dim);
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kType == KvType::bf16) {
+    if (s.rounded) {
+      for (std::size_t r = 0; r < rows; ++r) bf16_pairs_in_place(s.scores + r * kLead, kv_dim(keys));
+      return bf16_product(s.scores, words, steps.panel, steps.pair, rows, keys, dim / 16, true, kLead, s.sum);
+    }
+  }
+#endif
+  product<kType, kLead, kFetch>(s.scores, words, steps, rows, keys, dim / 16, true, s.sum);
+}
+
+/// 2^y for y <= 0, relative error 2e-7: 2^f = 1 + f q(f) on [0, 1), fitted for least relative error (8e-8).
+/// Results below 2^-126 become zero or subnormal; NaN gives NaN.
+HWY_INLINE V16 exp2_neg(V16 y) {
+  const Lane16 d;
+#if HWY_TARGET == HWY_AVX3
+  const V16 f{_mm512_reduce_ps(y.raw, _MM_FROUND_TO_NEG_INF)};  // y - floor(y), and 0 for -infinity
+#else
+  const V16 n = hn::Floor(y);
+  const V16 f = hn::Sub(y, n);
+#endif
+  V16 q = hn::Set(d, 0.0018671301659196615f);
+  q = hn::MulAdd(q, f, hn::Set(d, 0.009017029777169228f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.05579991266131401f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.24016444385051727f));
+  q = hn::MulAdd(q, f, hn::Set(d, 0.6931512951850891f));
+  q = hn::MulAdd(q, f, hn::Set(d, 1.0f));
+#if HWY_TARGET == HWY_AVX3
+  return V16{_mm512_scalef_ps(q.raw, y.raw)};
+#else
+  const hn::RebindToSigned<Lane16> di;
+  const auto power = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
+  return hn::IfThenZeroElse(hn::Lt(y, hn::Set(d, -126.0f)), hn::Mul(q, hn::BitCast(d, power)));
+#endif
 }
 
 void soft_cap(float cap, std::size_t n, float* scores) {
@@ -72,17 +118,15 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
   const std::size_t hi = std::clamp(s.end[row], first, first + count) - first;
   const std::size_t padded = kv_dim(count);
   if (lo >= hi) {
-    std::fill(p, p + count, 0.0f);
+    std::fill(p, p + padded, 0.0f);
     return;
   }
   std::fill(p, p + lo, kNone);
   std::fill(p + hi, p + padded, kNone);
   const Lane16 d16;
-  V16 top = hn::Set(d16, s.max[row]);
-  for (std::size_t i = 0; i < padded; i += kLanes) {
-    const V16 v = hn::LoadU(d16, p + i);
-    top = hn::IfThenElse(hn::Gt(v, top), v, top);
-  }
+  V16 top =
+      hn::Set(d16, s.max[row]);  // a NaN may or may not survive here; the exponentials keep it in any case
+  for (std::size_t i = 0; i < padded; i += kLanes) top = hn::Max(top, hn::LoadU(d16, p + i));
   const float max = hn::GetLane(hn::MaxOfLanes(d16, top));
   if (max > s.max[row]) {
     const float shrink = hn::GetLane(exp_neg(hn::Set(d, s.max[row] - max)));
@@ -94,9 +138,9 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
     s.max[row] = max;
   }
   V16 total = hn::Zero(d16);
-  const V16 m = hn::Set(d16, max);
+  const V16 m = hn::Set(d16, max), log2e = hn::Set(d16, kLog2E);
   for (std::size_t i = 0; i < padded; i += kLanes) {
-    const V16 e = exp_neg(hn::Sub(hn::LoadU(d16, p + i), m));
+    const V16 e = exp2_neg(hn::Mul(hn::Sub(hn::LoadU(d16, p + i), m), log2e));
     hn::StoreU(e, d16, p + i);
     total = hn::Add(total, e);
   }
@@ -104,20 +148,32 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
 }
 
 /// Online softmax of `rows` query vectors over the keys that any of them sees.
-template <KvType kType>
+template <KvType kType, bool kFetch>
 void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
   const std::size_t dim = kv_dim(params.head_dim), block_bytes = kv_block_bytes(kType, params.head_dim);
   const std::size_t end = *std::max_element(s.end, s.end + rows);
+#if HWY_TARGET == HWY_AVX3
+  if (s.rounded) {
+    for (std::size_t r = 0; r < rows; ++r) bf16_pairs_in_place(s.q + r * kLead, dim);
+  }
+#endif
   std::size_t first = *std::min_element(s.begin, s.begin + rows) / kKvBlock * kKvBlock;
   for (; first < end; first += kKeyStep) {
     const std::size_t count = std::min(kKeyStep, end - first), offset = first / kKvBlock * block_bytes;
-    scores_of<kType>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock, s);
+    scores_of<kType, kFetch>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock,
+                             s);
     for (std::size_t r = 0; r < rows; ++r) {
       if (params.softcap > 0) soft_cap(params.softcap, count, s.scores + r * kLead);
       update_row(r, first, count, dim, s);
     }
-    add_values<kType>(static_cast<const char*>(kv.values) + offset, rows, dim, count, s);
+    add_values<kType, kFetch>(static_cast<const char*>(kv.values) + offset, rows, dim, count, s);
   }
+}
+
+/// A group of rows that fits one tile reads the cache once, from memory: decoding.
+template <KvType kType>
+void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
+  rows <= kTileRows ? run<kType, true>(params, kv, rows, s) : run<kType, false>(params, kv, rows, s);
 }
 
 void Run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
@@ -179,6 +235,7 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
 void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
             std::size_t first, std::size_t length, HeadRows<float> out) {
   Scratch s;
+  s.rounded = rows > 1 && kv.type == KvType::bf16 && active_target() == SimdTarget::avx512_bf16;
   const std::size_t vectors = rows * params.group;
   for (std::size_t begin = 0; begin < vectors; begin += kMaxRows) {
     const std::size_t count = std::min(kMaxRows, vectors - begin);

@@ -1,0 +1,73 @@
+#include "kernels/simd/attention_avx512_bf16.h"
+
+#include <immintrin.h>
+
+namespace metal_candle::simd {
+namespace {
+
+constexpr std::size_t kRows = 6,
+                      kPanels = 4;  // 24 accumulators, 4 words of b, 1 broadcast: 29 of 32 registers
+
+template <std::size_t kR, std::size_t kP>
+void tile(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair, std::size_t depth,
+          bool add, std::size_t lead, float* c) {
+  __m512 acc[kR][kP];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kR; ++r) {
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < kP; ++p) {
+      acc[r][p] = add ? _mm512_loadu_ps(c + r * lead + p * 16) : _mm512_setzero_ps();
+    }
+  }
+  const auto step = [&](std::size_t k, __mmask32 valid) {
+    __m512bh word[kP];
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < kP; ++p) word[p] = (__m512bh)_mm512_maskz_loadu_epi16(valid, b + p * panel);
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kR; ++r) {
+      const __m512bh x = (__m512bh)_mm512_set1_ps(a[r * lead + k]);
+#pragma GCC unroll 8
+      for (std::size_t p = 0; p < kP; ++p) acc[r][p] = _mm512_dpbf16_ps(acc[r][p], x, word[p]);
+    }
+  };
+  std::size_t k = 0;
+  for (; k < depth / 2; ++k, b += pair) step(k, ~0u);
+  if (depth % 2 != 0) step(k, 0x55555555u);
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kR; ++r) {
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < kP; ++p) _mm512_storeu_ps(c + r * lead + p * 16, acc[r][p]);
+  }
+}
+
+template <std::size_t kR>
+void rows_of(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair, std::size_t rows,
+             std::size_t depth, std::size_t panels, bool add, std::size_t lead, float* c) {
+  for (; rows >= kR; rows -= kR, a += kR * lead, c += kR * lead) {
+    std::size_t p = 0;
+    for (; p + kPanels <= panels; p += kPanels) {
+      tile<kR, kPanels>(a, b + p * panel, panel, pair, depth, add, lead, c + p * 16);
+    }
+    for (; p < panels; ++p) tile<kR, 1>(a, b + p * panel, panel, pair, depth, add, lead, c + p * 16);
+  }
+  if constexpr (kR > 1) {
+    if (rows > 0) rows_of<kR - 1>(a, b, panel, pair, rows, depth, panels, add, lead, c);
+  }
+}
+
+}  // namespace
+
+void bf16_pairs_in_place(float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += 32) {
+    const __m512 low = _mm512_loadu_ps(x + i), high = _mm512_loadu_ps(x + i + 16);
+    _mm512_storeu_si512(x + i / 2, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+void bf16_product(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair,
+                  std::size_t rows, std::size_t depth, std::size_t panels, bool add, std::size_t lead,
+                  float* c) {
+  rows_of<kRows>(a, b, panel, pair, rows, depth, panels, add, lead, c);
+}
+
+}  // namespace metal_candle::simd
