@@ -3,7 +3,7 @@
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo test test-full docs format install clean
+.PHONY: help setup build demo test test-full bench-peers docs format install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,10 @@ test: setup  ## set up, build and run every test that needs neither torch nor a 
 
 test-full:  ## also sanitizers, coverage, longer fuzzing, live oracles, formatting, lint, documentation
 	@JOBS=$(JOBS) scripts/test_full.sh
+
+bench-peers: build  ## build the peers (llama.cpp, candle, mlx-lm, transformers), compare, write docs/benchmarks.md
+	@JOBS=$(JOBS) scripts/bench_peers/setup.sh $(BENCH_SETUP)
+	@python3 scripts/bench_peers/run.py $(BENCH)
 
 docs:  ## the API reference, in build/docs/html
 	@scripts/bootstrap.sh --full

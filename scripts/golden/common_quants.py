@@ -1,4 +1,4 @@
-"""Random but valid K-quant blocks: any bytes are legal, only the f16 scales must keep the weights near 1/16."""
+"""Random but valid quantized blocks: any bytes are legal, only the f16 scales must keep the weights near 1/16."""
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -10,6 +10,9 @@ SCALES = {
     "Q4_K": (0, 0.00028, 2, 7.5),
     "Q5_K": (0, 0.00014, 2, 15.5),
     "Q6_K": (208, 0.00004, None, 0),
+    "Q4_0": (0, 0.012, None, 0),
+    "Q4_1": (0, 0.012, 2, -7.5),
+    "Q8_0": (0, 0.0008, None, 0),
 }
 
 
