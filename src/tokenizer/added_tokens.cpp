@@ -9,15 +9,6 @@
 namespace metal_candle {
 namespace {
 
-bool is_word(const CharClasses& classes, char32_t code) {
-  using namespace char_class_bits;
-  const std::uint8_t bits = classes(code);
-  // \w of Unicode: letters, marks, decimal numbers, connectors and joiners.
-  return (bits & (letter | mark | number)) != 0 || code == '_' || code == 0x203F || code == 0x2040 ||
-         code == 0x2054 || (code >= 0xFE33 && code <= 0xFE34) || (code >= 0xFE4D && code <= 0xFE4F) ||
-         code == 0xFF3F || code == 0x200C || code == 0x200D;
-}
-
 std::size_t previous_char(std::string_view text, std::size_t at) {
   do --at;
   while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
@@ -129,8 +120,8 @@ void AddedTokenFinder::split(std::string_view text, bool parse_special, std::vec
         return (classes(read_utf8(text, i).code) & char_class_bits::space) != 0;
       };
       if (token.single_word &&
-          ((begin > 0 && is_word(classes, read_utf8(text, previous_char(text, begin)).code)) ||
-           (end < text.size() && is_word(classes, read_utf8(text, end).code)))) {
+          ((begin > 0 && is_word_character(classes, read_utf8(text, previous_char(text, begin)).code)) ||
+           (end < text.size() && is_word_character(classes, read_utf8(text, end).code)))) {
         continue;
       }
       if (token.lstrip) {

@@ -109,6 +109,13 @@ std::vector<AddedToken> added_tokens(const GgufVocab& vocab) {
   return added;
 }
 
+/// A decoder of one step.
+PieceDecoder decoder_of(std::unique_ptr<DecodeStep> step) {
+  std::vector<std::unique_ptr<DecodeStep>> steps;
+  steps.push_back(std::move(step));
+  return PieceDecoder(std::move(steps));
+}
+
 std::unique_ptr<Tokenizer> make_byte_level_bpe(const GgufVocab& vocab) {
   TokenizerParts parts;
   auto pre = pre_tokenizer(vocab.pre);
@@ -117,7 +124,7 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(const GgufVocab& vocab) {
   parts.model = std::make_unique<Bpe>(parts.vocabulary, merges,
                                       BpeOptions{.byte_level = true, .ignore_merges = pre.ignore_merges});
   parts.pre_tokenizer = std::move(pre.stages);
-  parts.decoder = make_byte_level_decoder();
+  parts.decoder = decoder_of(make_byte_level_step());
   parts.added = added_tokens(vocab);
   parts.bos = vocab.bos;
   parts.eos = vocab.eos;

@@ -125,16 +125,15 @@ class PipelineTokenizer final : public Tokenizer {
   }
   std::string_view kind() const noexcept override { return parts_.model->kind(); }
 
-  /// Appends the bytes of a token; `first` becomes false once a token has been decoded.
-  void append_text(TokenId id, bool skip_special, bool& first, std::string& out) const {
+  /// Appends the bytes that a token adds to a text.
+  void append_text(TokenId id, bool skip_special, PieceDecoder::States& states, std::string& out) const {
     if (id < 0 || static_cast<std::size_t>(id) >= size_) {
       throw Error(ErrorCode::invalid_argument, "tokenizer: token id " + std::to_string(id) +
                                                    " is outside the vocabulary of " + std::to_string(size_));
     }
-    if (skip_special && is_special(id)) return;
-    parts_.decoder->append(piece(id), first, out);
-    first = false;
+    if (!skip_special || !is_special(id)) parts_.decoder.push(piece(id), states, out);
   }
+  const PieceDecoder& decoder() const noexcept { return parts_.decoder; }
 
  private:
   static void check(TokenId id) {
@@ -179,29 +178,32 @@ class PipelineTokenizer final : public Tokenizer {
 class StreamDecoder final : public TextDecoder {
  public:
   StreamDecoder(const PipelineTokenizer& tokenizer, bool skip_special)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+      : tokenizer_(tokenizer), skip_special_(skip_special), states_(tokenizer.decoder().start(true)) {}
   std::string push(TokenId id) override {
     bytes_.clear();
-    tokenizer_.append_text(id, skip_special_, first_, bytes_);
+    tokenizer_.append_text(id, skip_special_, states_, bytes_);
     return stream_.push(bytes_);
   }
   std::string flush() override {
-    first_ = true;
-    return stream_.flush();
+    bytes_.clear();
+    tokenizer_.decoder().finish(states_, bytes_);
+    states_ = tokenizer_.decoder().start(true);
+    return stream_.push(bytes_) + stream_.flush();
   }
 
  private:
   const PipelineTokenizer& tokenizer_;  // outlives its decoders
   const bool skip_special_;
-  bool first_ = true;
+  PieceDecoder::States states_;
   std::string bytes_;
   Utf8Stream stream_;
 };
 
 std::string PipelineTokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string bytes;
-  bool first = true;
-  for (const TokenId id : ids) append_text(id, skip_special, first, bytes);
+  auto states = parts_.decoder.start(false);
+  for (const TokenId id : ids) append_text(id, skip_special, states, bytes);
+  parts_.decoder.finish(states, bytes);
   return replace_invalid_utf8(bytes);
 }
 

@@ -24,7 +24,7 @@ struct TokenizerParts {
   std::unique_ptr<Normalizer> normalizer;        ///< May be null.
   std::unique_ptr<PreTokenizer> pre_tokenizer;   ///< May be null.
   std::unique_ptr<TokenModel> model;
-  std::unique_ptr<PieceDecoder> decoder;
+  PieceDecoder decoder;
   std::vector<TokenId> prefix, suffix;  ///< Put around the ids where add_special asks for it.
   std::optional<TokenId> bos, eos;
   std::vector<TokenId> end_tokens;  ///< Besides eos and those known by their text.

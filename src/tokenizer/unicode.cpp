@@ -1,5 +1,7 @@
 #include "tokenizer/unicode.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -100,6 +102,23 @@ std::size_t incomplete_utf8_tail(std::string_view text) noexcept {
     return n < whole && read_utf8(text, text.size() - n).length == n ? n : 0;
   }
   return 0;
+}
+
+bool is_word_character(const CharClasses& classes, char32_t code) noexcept {
+  using namespace char_class_bits;
+  const std::uint8_t bits = classes(code);
+  if (bits & (letter | mark)) return true;
+  if (bits & number) {  // fractions, superscripts and the like are numbers, but no digits
+    const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+    return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL;
+  }
+  const bool connector = code == '_' || code == 0x203F || code == 0x2040 || code == 0x2054 ||
+                         code == 0xFE33 || code == 0xFE34 || (code >= 0xFE4D && code <= 0xFE4F) ||
+                         code == 0xFF3F;
+  const bool joiner = code == 0x200C || code == 0x200D;
+  const bool enclosed_letter = (code >= 0x24B6 && code <= 0x24E9) || (code >= 0x1F130 && code <= 0x1F149) ||
+                               (code >= 0x1F150 && code <= 0x1F169) || (code >= 0x1F170 && code <= 0x1F189);
+  return connector || joiner || enclosed_letter;
 }
 
 namespace unicode_detail {

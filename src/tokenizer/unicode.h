@@ -62,4 +62,7 @@ class CharClasses {
   const unicode_detail::Pages& pages_;
 };
 
+/// \w as Unicode defines it: alphabetic characters, marks, decimal digits, connectors and joiners.
+bool is_word_character(const CharClasses& classes, char32_t code) noexcept;
+
 }  // namespace metal_candle

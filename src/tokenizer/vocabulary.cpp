@@ -59,6 +59,7 @@ Vocabulary::Vocabulary(std::span<const std::string_view> pieces) {
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     arena_.append(pieces[i]);
     ends_.push_back(static_cast<std::uint32_t>(arena_.size()));
+    if (pieces[i].empty()) continue;  // a gap between ids
     const std::uint64_t hash = hash_bytes(pieces[i]);
     const auto tag = static_cast<std::uint32_t>(hash >> 32);
     std::size_t at = hash & mask;

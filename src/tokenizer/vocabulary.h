@@ -13,7 +13,8 @@
 namespace metal_candle {
 
 /// Owns a copy of its pieces. Immutable after construction; safe to share between threads.
-/// Where one text has several ids, find() gives the highest, as a JSON object with repeated keys does.
+/// An empty piece is a gap between ids: find() never gives it. Where one text has several ids, find() gives
+/// the highest, as a JSON object with repeated keys does.
 class Vocabulary {
  public:
   Vocabulary() = default;
