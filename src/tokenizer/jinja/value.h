@@ -117,8 +117,10 @@ class Dict {
   std::size_t depth() const noexcept { return depth_; }
 
  private:
+  // Index of the entry, or entries_.size().
   template <typename Equal>
-  const Entry* lookup(std::size_t hash, const Equal& equal) const;
+  std::size_t position(std::size_t hash, const Equal& is_key) const;
+  std::size_t position(Runtime& runtime, const Value& key) const;
   std::vector<Entry> entries_;
   std::unordered_multimap<std::size_t, std::size_t> index_;  // hash → entry; only beyond a few entries
   std::size_t depth_ = 1;
@@ -132,7 +134,7 @@ struct Arguments {
 };
 
 /// Anything with behaviour: functions, macros, bound methods, namespaces, loop.
-class Object {
+class Object : public std::enable_shared_from_this<Object> {
  public:
   virtual ~Object() = default;
   virtual std::string_view type_name() const noexcept = 0;
