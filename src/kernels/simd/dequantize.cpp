@@ -49,7 +49,7 @@ void dequantize(DType type, const std::byte* src, float* dst, std::size_t elemen
       return convert_each<double>(src, dst, elements, [](double v) { return static_cast<float>(v); });
     default: break;
   }
-  if (!visit_quantized(type, [&](auto tag) { dequantize_blocks<tag.kType>(src, dst, elements); })) {
+  if (!visit_quantized(type, [&](auto traits) { dequantize_blocks<traits.kType>(src, dst, elements); })) {
     throw Error(ErrorCode::unsupported,
                 "elements of type " + std::string(metal_candle::name(type)) +
                     " are not floats; only floating-point and quantized tensors can be");

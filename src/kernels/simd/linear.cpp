@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/simd/linear_bf16.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/linear_targets.h"
 #include "kernels/simd/target.h"
@@ -14,7 +15,7 @@ namespace {
 const LinearTable& table() noexcept {
 #if defined(__x86_64__)
   switch (active_target()) {
-    case SimdTarget::avx512_bf16: return kLinearAvx512Vnni;
+    case SimdTarget::avx512_bf16:
     case SimdTarget::avx512_vnni: return kLinearAvx512Vnni;
     case SimdTarget::avx512: return kLinearAvx512;
     case SimdTarget::avx2: return kLinearAvx2;
@@ -26,9 +27,17 @@ const LinearTable& table() noexcept {
   return kLinearScalar;
 }
 
+#if defined(__x86_64__)
+bool multiplies_bf16() noexcept { return active_target() == SimdTarget::avx512_bf16; }
+#else
+constexpr bool multiplies_bf16() noexcept { return false; }
+#endif
+
+bool quantized(const WeightFormat& weight) noexcept { return weight.bits != 0 || is_quantized(weight.type); }
+
 const std::uint8_t* bytes(const std::byte* p) { return reinterpret_cast<const std::uint8_t*>(p); }
 
-/// One expanded tile, kept by each thread: at most 36 bytes an input and output pair of a long prompt.
+/// One widened tile, kept by each thread.
 std::uint8_t* scratch(std::size_t size) {
   thread_local std::vector<std::uint8_t> buffer;
   if (buffer.size() < size) buffer.resize(size);
@@ -37,29 +46,49 @@ std::uint8_t* scratch(std::size_t size) {
 
 }  // namespace
 
-std::size_t activation_row_bytes(DType weight, std::size_t k) {
-  return is_quantized(weight) ? k / 32 * sizeof(ActBlock) : k * sizeof(float);
+std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k) {
+  if (quantized(weight)) return k / 32 * sizeof(ActBlock);
+  return k * sizeof(float) + (multiplies_bf16() ? 4 * bf16_pairs(k) : 0);
 }
 
-bool same_activations(DType a, DType b) noexcept { return is_quantized(a) == is_quantized(b); }
-
-void prepare_activations(DType weight, const float* x, std::size_t k, std::byte* out_row) {
-  if (is_quantized(weight)) {
-    table().quantize_activations(x, k, reinterpret_cast<std::uint8_t*>(out_row));
-  } else {
-    std::memcpy(out_row, x, k * sizeof(float));
-  }
+bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept {
+  return quantized(a) == quantized(b);
 }
 
-void linear_tile(DType weight, std::size_t k, const std::byte* tile, const std::byte* acts,
-                 std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride) {
+void prepare_activations(const WeightFormat& weight, const float* x, std::size_t k, std::byte* out_row) {
+  std::uint8_t* out = reinterpret_cast<std::uint8_t*>(out_row);
+  if (quantized(weight)) return table().quantize_activations(x, k, out);
+  std::memcpy(out, x, k * sizeof(float));
+#if defined(__x86_64__)
+  if (multiplies_bf16()) bf16_activations(x, k, out + k * sizeof(float));
+#endif
+}
+
+void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* tile, const std::byte* acts,
+                 std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride,
+                 DenseProducts products) {
   const LinearTable& t = table();
-  if (!is_quantized(weight) || rows <= t.max_packed_rows) {
-    return t.packed(weight, k, bytes(tile), bytes(acts), acts_stride, rows, out, out_stride);
+  if (quantized(weight)) {
+    if (rows <= t.max_packed_rows) {
+      return t.packed(weight, k, bytes(tile), bytes(acts), acts_stride, rows, out, out_stride);
+    }
+    std::uint8_t* expanded = scratch(k / 32 * kMaxExpandedBlockBytes);
+    t.expand(weight, k, bytes(tile), expanded);
+    return t.expanded(weight, k, expanded, bytes(acts), acts_stride, rows, out, out_stride);
   }
-  std::uint8_t* expanded = scratch(k / 32 * kMaxExpandedBlockBytes);
-  t.expand(weight, k, bytes(tile), expanded);
-  t.expanded(weight, k, expanded, bytes(acts), acts_stride, rows, out, out_stride);
+#if defined(__x86_64__)
+  if (products == DenseProducts::bf16 && multiplies_bf16()) {
+    const std::uint8_t* pairs = bytes(tile);
+    if (weight.type != DType::bf16) {
+      std::uint8_t* rounded = scratch(128 * bf16_pairs(k));
+      bf16_expand(weight.type, k, pairs, rounded);
+      pairs = rounded;
+    }
+    return bf16_product(k, pairs, bytes(acts) + k * sizeof(float), acts_stride, rows, out, out_stride);
+  }
+#endif
+  (void)products;
+  t.dense(weight, k, bytes(tile), bytes(acts), acts_stride, rows, out, out_stride);
 }
 
 }  // namespace metal_candle::simd

@@ -12,7 +12,7 @@ struct Avx2 {
   using I = __m256i;
   using B = __m256i;
   static constexpr int kLanes = 8;
-  static constexpr int kRows = 3, kDenseRows = 6;
+  static constexpr int kRows = 2, kDenseRows = 6;
   static constexpr bool kWideIsUnsigned = false;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }
 
@@ -26,6 +26,10 @@ struct Avx2 {
   static MC_INLINE void store_f32(float* p, F a) { _mm256_storeu_ps(p, a); }
   static MC_INLINE F load_f16(const void* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static MC_INLINE F load_bf16(const void* p) {
+    const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
   static MC_INLINE F load_bf16_even(const Byte* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(load(p), 16));

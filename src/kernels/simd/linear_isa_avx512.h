@@ -28,6 +28,10 @@ struct Avx512 {
   static MC_INLINE F load_f16(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
   }
+  static MC_INLINE F load_bf16(const void* p) {
+    const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
   static MC_INLINE F load_bf16_even(const Byte* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(load(p), 16));
   }
@@ -60,7 +64,7 @@ struct Avx512 {
 
   static MC_INLINE B load(const Byte* p) { return _mm512_loadu_si512(p); }
   static MC_INLINE void store(Byte* p, B a) { _mm512_storeu_si512(p, a); }
-  static MC_INLINE B broadcast4(const std::int8_t* p) {
+  static MC_INLINE B broadcast4(const void* p) {
     int v;
     __builtin_memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);

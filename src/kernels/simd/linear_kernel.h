@@ -10,6 +10,7 @@
 
 #define MC_INLINE inline __attribute__((always_inline))
 #define MC_LAMBDA_INLINE __attribute__((always_inline))
+#define MC_UNROLL _Pragma("GCC unroll 16")
 
 namespace metal_candle::simd {
 namespace {
@@ -28,28 +29,51 @@ MC_INLINE void unroll(F&& f) {
   }
 }
 
-// ---- Weights: where a block's codes and scales come from
-// -------------------------------------------------------
+/// Sizes of the row groups that kernels are made for, from the largest down; each a full program of its own.
+constexpr int next_rows(int rows) { return rows > 4 ? rows == 12 ? 6 : 4 : rows / 2; }
+
+template <class Isa, int R, int V>
+MC_INLINE void clear(typename Isa::F (&sums)[R][V]) {
+  MC_UNROLL for (int r = 0; r < R; ++r) { MC_UNROLL for (int v = 0; v < V; ++v) sums[r][v] = Isa::zero_f(); }
+}
+
+template <class Isa, int R, int V>
+MC_INLINE void store(const typename Isa::F (&sums)[R][V], float* out, std::size_t stride) {
+  MC_UNROLL for (int r = 0; r < R; ++r) {
+    MC_UNROLL for (int v = 0; v < V; ++v) Isa::store_f32(out + r * stride + v * Isa::kLanes, sums[r][v]);
+  }
+}
+
+// ---- Weights: where a block's codes and scales come from ----------------------------------------
 
 /// Straight from a packed tile. `lane` is the first output of a vector.
-template <class Isa, DType type>
+template <class Isa, class Traits>
 struct PackedWeights {
-  using L = TileLayout<type>;
+  using L = TileLayout<Traits>;
   using F = typename Isa::F;
   using B = typename Isa::B;
-  static constexpr int kGroups = L::kGroups, kSubBlocks = L::kSubBlocks;
+  static constexpr int kGroups = L::kGroups, kOffset = L::kOffset;
   static constexpr bool kHasMin = L::kHasMin, kWide = L::kBits == 8;
-  static constexpr int kSuperBytes = L::kSuperBytes, kSubBytes = L::kSubBytes, kHeaderBytes = L::kHeaderBytes;
-  static constexpr int kOffset = L::kOffset;
+  static constexpr int kSubBytes = L::kSubBytes, kHeaderBytes = L::kHeaderBytes;
+  static constexpr int sub_blocks(const WeightFormat& format) { return L::sub_blocks(format); }
   static constexpr int quad(int step) { return L::quad(step); }
   struct Super {
     F d, dmin;
   };
 
+  static MC_INLINE F load_scale(const Byte* p) {
+    if constexpr (L::kScales == DType::f32) {
+      return Isa::load_f32(p);
+    } else if constexpr (L::kScales == DType::bf16) {
+      return Isa::load_bf16(p);
+    } else {
+      return Isa::load_f16(p);
+    }
+  }
   static MC_INLINE Super super(const Byte* p, int lane) {
     Super s;
-    s.d = Isa::load_f16(p + 2 * lane);
-    if constexpr (kHasMin) s.dmin = Isa::load_f16(p + 2 * (kTile + lane));
+    s.d = load_scale(p + L::kScaleBytes * lane);
+    if constexpr (kHasMin) s.dmin = load_scale(p + L::kScaleBytes * (kTile + lane));
     return s;
   }
   static MC_INLINE F scale(const Super& s, const Byte* sub, int lane, int group) {
@@ -99,10 +123,10 @@ struct ExpandedWeights {
   using L = ExpandedLayout<groups, has_min>;
   using F = typename Isa::F;
   using B = typename Isa::B;
-  static constexpr int kGroups = groups, kSubBlocks = 1;
+  static constexpr int kGroups = groups, kOffset = offset;
   static constexpr bool kHasMin = has_min, kWide = wide;
-  static constexpr int kSuperBytes = L::kBlockBytes, kSubBytes = L::kBlockBytes, kHeaderBytes = 0;
-  static constexpr int kOffset = offset;
+  static constexpr int kSubBytes = L::kBlockBytes, kHeaderBytes = 0;
+  static constexpr int sub_blocks(const WeightFormat&) { return 1; }
   static constexpr int quad(int step) { return paired ? (step & 1) * 4 + (step >> 1) : step; }
   struct Super {};
 
@@ -119,13 +143,11 @@ struct ExpandedWeights {
   }
 };
 
-template <class Isa, DType type>
-using ExpandedOf =
-    ExpandedWeights<Isa, TileLayout<type>::kGroups, TileLayout<type>::kHasMin, TileLayout<type>::kBits == 8,
-                    TileLayout<type>::kOffset, TileLayout<type>::kGroups == 1>;
+template <class Isa, class Traits>
+using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin, Traits::kBits == 8, Traits::kOffset,
+                                   Traits::kGroups == 1>;
 
-// ---- Quantized products
-// ------------------------------------------------------------------------------------------
+// ---- Quantized products -------------------------------------------------------------------------
 
 /// Adds one block of 32 inputs to the float sums of R rows × V vectors of outputs.
 template <class Isa, class W, int R, int V>
@@ -135,102 +157,91 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
   using I = typename Isa::I;
   using B = typename Isa::B;
   constexpr int kSteps = 8 / W::kGroups;
-  const auto row = [&](int r) { return reinterpret_cast<const ActBlock*>(acts + r * stride); };
-  unroll<W::kGroups>([&](auto g) MC_LAMBDA_INLINE {
+  // What the products count too much per unit of activation; starting at −that·Σq cancels it.
+  constexpr int kExcess = W::kOffset - (W::kWide && !Isa::kWideIsUnsigned ? 128 : 0);
+  const auto row = [&](int r)
+                       MC_LAMBDA_INLINE { return reinterpret_cast<const ActBlock*>(acts + r * stride); };
+  unroll<W::kGroups>([&](auto group) MC_LAMBDA_INLINE {
+    constexpr int g = decltype(group)::value;
     I dots[R][V];
-    unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-      // An offset code·activation sum starts at −offset·Σq, so that it ends as the sum of (code − offset)·q.
-      I start = Isa::zero_i();
-      if constexpr (!W::kHasMin && (!W::kWide || Isa::kWideIsUnsigned)) {
-        const int minus_sum = W::kGroups == 1 ? row(r.value)->minus_sum : row(r.value)->minus_half[g.value];
-        start = Isa::set_i(minus_sum * W::kOffset);
-      }
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE { dots[r.value][v.value] = start; });
-    });
+    MC_UNROLL for (int r = 0; r < R; ++r) {
+      const int minus_sum = W::kGroups == 1 ? row(r)->minus_sum : row(r)->minus_half[g];
+      const I start = kExcess == 0 ? Isa::zero_i() : Isa::set_i(minus_sum * kExcess);
+      MC_UNROLL for (int v = 0; v < V; ++v) dots[r][v] = start;
+    }
     unroll<kSteps>([&](auto step) MC_LAMBDA_INLINE {
-      constexpr int s = decltype(g)::value * kSteps + decltype(step)::value;
+      constexpr int s = g * kSteps + decltype(step)::value;
       B w[V];
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-        w[v.value] = W::template codes<s>(sub, lane + decltype(v)::value * Isa::kLanes);
-      });
-      unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-        const B x = Isa::broadcast4(row(r.value)->q + 4 * W::quad(s));
-        unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-          I& dot = dots[r.value][v.value];
-          dot = W::kWide ? Isa::dot_wide(dot, w[v.value], x) : Isa::dot(dot, w[v.value], x);
-        });
-      });
-    });
-    unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-      const int at = lane + v.value * Isa::kLanes;
-      const F scale = W::scale(super[v.value], sub, at, g.value);
-      unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-        F& sum = sums[r.value][v.value];
-        sum = Isa::fma(Isa::mul(Isa::to_float(dots[r.value][v.value]), scale),
-                       Isa::set_f(row(r.value)->scale), sum);
-      });
-      if constexpr (W::kHasMin) {
-        const F min = W::min(super[v.value], sub, at, g.value);
-        unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-          const ActBlock* x = row(r.value);
-          const float sum_x =
-              W::kGroups == 1 ? x->sum : -(x->scale * static_cast<float>(x->minus_half[g.value]));
-          F& sum = sums[r.value][v.value];
-          sum = Isa::fma(min, Isa::set_f(sum_x), sum);
-        });
+      MC_UNROLL for (int v = 0; v < V; ++v) w[v] = W::template codes<s>(sub, lane + v * Isa::kLanes);
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        const B x = Isa::broadcast4(row(r)->q + 4 * W::quad(s));
+        MC_UNROLL for (int v = 0; v < V; ++v) {
+          dots[r][v] = W::kWide ? Isa::dot_wide(dots[r][v], w[v], x) : Isa::dot(dots[r][v], w[v], x);
+        }
       }
     });
+    MC_UNROLL for (int v = 0; v < V; ++v) {
+      const int at = lane + v * Isa::kLanes;
+      const F scale = W::scale(super[v], sub, at, g);
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        sums[r][v] =
+            Isa::fma(Isa::mul(Isa::to_float(dots[r][v]), scale), Isa::set_f(row(r)->scale), sums[r][v]);
+      }
+      if constexpr (W::kHasMin) {
+        const F min = W::min(super[v], sub, at, g);
+        MC_UNROLL for (int r = 0; r < R; ++r) {
+          const ActBlock* x = row(r);
+          const float sum_x = W::kGroups == 1 ? x->sum : -(x->scale * static_cast<float>(x->minus_half[g]));
+          sums[r][v] = Isa::fma(min, Isa::set_f(sum_x), sums[r][v]);
+        }
+      }
+    }
   });
 }
 
 template <class Isa, class W, int R>
-void quantized_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, float* out,
-                    std::size_t out_stride) {
+void quantized_rows(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
+                    std::size_t stride, float* out, std::size_t out_stride) {
   constexpr int V = Isa::vectors(R);
+  const int sub_blocks = W::sub_blocks(format);
   for (int lane = 0; lane < kTile; lane += V * Isa::kLanes) {
     typename Isa::F sums[R][V];
-    unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE { sums[r.value][v.value] = Isa::zero_f(); });
-    });
+    clear<Isa>(sums);
     const Byte* p = tile;
     const Byte* x = acts;
-    for (std::size_t i = 0; i < k / (32 * W::kSubBlocks); ++i, p += W::kSuperBytes) {
+    for (std::size_t done = 0; done < k; done += 32 * static_cast<std::size_t>(sub_blocks)) {
       typename W::Super super[V];
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-        super[v.value] = W::super(p, lane + decltype(v)::value * Isa::kLanes);
-      });
-      const Byte* sub = p + W::kHeaderBytes;
-      for (int j = 0; j < W::kSubBlocks; ++j, sub += W::kSubBytes, x += sizeof(ActBlock)) {
-        add_block<Isa, W, R, V>(super, sub, lane, x, stride, sums);
+      MC_UNROLL for (int v = 0; v < V; ++v) super[v] = W::super(p, lane + v * Isa::kLanes);
+      p += W::kHeaderBytes;
+      for (int j = 0; j < sub_blocks; ++j, p += W::kSubBytes, x += sizeof(ActBlock)) {
+        add_block<Isa, W, R, V>(super, p, lane, x, stride, sums);
       }
     }
-    unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-        Isa::store_f32(out + r.value * out_stride + lane + v.value * Isa::kLanes, sums[r.value][v.value]);
-      });
-    });
+    store<Isa>(sums, out + lane, out_stride);
   }
 }
 
 /// Any number of rows, kRows at a time.
 template <class Isa, class W, int R = Isa::kRows>
-void quantized_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride,
-                       std::size_t rows, float* out, std::size_t out_stride) {
+void quantized_product(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
+                       std::size_t stride, std::size_t rows, float* out, std::size_t out_stride) {
   for (; rows >= R; rows -= R, acts += R * stride, out += R * out_stride) {
-    quantized_rows<Isa, W, R>(k, tile, acts, stride, out, out_stride);
+    quantized_rows<Isa, W, R>(format, k, tile, acts, stride, out, out_stride);
   }
   if constexpr (R > 1) {
-    if (rows > 0) quantized_product<Isa, W, R - 1>(k, tile, acts, stride, rows, out, out_stride);
+    if (rows > 0)
+      quantized_product<Isa, W, next_rows(R)>(format, k, tile, acts, stride, rows, out, out_stride);
   }
 }
 
-template <class Isa, DType type>
-void expand(std::size_t k, const Byte* tile, Byte* out) {
-  using W = PackedWeights<Isa, type>;
+template <class Isa, class Traits>
+void expand(const WeightFormat& format, std::size_t k, const Byte* tile, Byte* out) {
+  using W = PackedWeights<Isa, Traits>;
   using E = ExpandedLayout<W::kGroups, W::kHasMin>;
-  for (std::size_t i = 0; i < k / (32 * W::kSubBlocks); ++i, tile += W::kSuperBytes) {
+  const int sub_blocks = W::sub_blocks(format);
+  for (std::size_t done = 0; done < k; done += 32 * static_cast<std::size_t>(sub_blocks)) {
     const Byte* sub = tile + W::kHeaderBytes;
-    for (int j = 0; j < W::kSubBlocks; ++j, sub += W::kSubBytes, out += E::kBlockBytes) {
+    for (int j = 0; j < sub_blocks; ++j, sub += W::kSubBytes, out += E::kBlockBytes) {
       for (int lane = 0; lane < kTile; lane += Isa::kLanes) {
         const typename W::Super super = W::super(tile, lane);
         unroll<W::kGroups>([&](auto g) MC_LAMBDA_INLINE {
@@ -246,55 +257,45 @@ void expand(std::size_t k, const Byte* tile, Byte* out) {
         });
       }
     }
+    tile = sub;
   }
 }
 
-// ---- Dense products
-// ----------------------------------------------------------------------------------------------
+// ---- Dense products -----------------------------------------------------------------------------
 
 template <class Isa, DType type, int R>
 void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, float* out,
                 std::size_t out_stride) {
   using F = typename Isa::F;
   constexpr int V = Isa::vectors(R);
+  constexpr int kSize = type == DType::f32 ? 4 : 2;
   for (int lane = 0; lane < kTile; lane += V * Isa::kLanes) {
     F sums[R][V];
-    unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE { sums[r.value][v.value] = Isa::zero_f(); });
-    });
+    clear<Isa>(sums);
     const auto add = [&](std::size_t i, const F(&w)[V]) MC_LAMBDA_INLINE {
-      unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-        const F x = Isa::set_f(reinterpret_cast<const float*>(acts + r.value * stride)[i]);
-        unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-          sums[r.value][v.value] = Isa::fma(w[v.value], x, sums[r.value][v.value]);
-        });
-      });
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        const F x = Isa::set_f(reinterpret_cast<const float*>(acts + r * stride)[i]);
+        MC_UNROLL for (int v = 0; v < V; ++v) sums[r][v] = Isa::fma(w[v], x, sums[r][v]);
+      }
     };
     for (std::size_t i = 0; i < k; ++i) {
       F w[V];
       if constexpr (type == DType::bf16) {
         const Byte* p = tile + 64 * i + 4 * lane;  // i even
-        unroll<V>([&](auto v)
-                      MC_LAMBDA_INLINE { w[v.value] = Isa::load_bf16_even(p + v.value * 4 * Isa::kLanes); });
+        MC_UNROLL for (int v = 0; v < V; ++v) w[v] = Isa::load_bf16_even(p + v * 4 * Isa::kLanes);
         add(i, w);
         if (++i == k) break;
-        unroll<V>([&](auto v)
-                      MC_LAMBDA_INLINE { w[v.value] = Isa::load_bf16_odd(p + v.value * 4 * Isa::kLanes); });
+        MC_UNROLL for (int v = 0; v < V; ++v) w[v] = Isa::load_bf16_odd(p + v * 4 * Isa::kLanes);
       } else {
-        constexpr int kSize = type == DType::f32 ? 4 : 2;
         const Byte* p = tile + kSize * (kTile * i + lane);
-        unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-          const Byte* at = p + v.value * kSize * Isa::kLanes;
-          w[v.value] = kSize == 4 ? Isa::load_f32(at) : Isa::load_f16(at);
-        });
+        MC_UNROLL for (int v = 0; v < V; ++v) {
+          const Byte* at = p + v * kSize * Isa::kLanes;
+          w[v] = kSize == 4 ? Isa::load_f32(at) : Isa::load_f16(at);
+        }
       }
       add(i, w);
     }
-    unroll<R>([&](auto r) MC_LAMBDA_INLINE {
-      unroll<V>([&](auto v) MC_LAMBDA_INLINE {
-        Isa::store_f32(out + r.value * out_stride + lane + v.value * Isa::kLanes, sums[r.value][v.value]);
-      });
-    });
+    store<Isa>(sums, out + lane, out_stride);
   }
 }
 
@@ -305,16 +306,15 @@ void dense_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_
     dense_rows<Isa, type, R>(k, tile, acts, stride, out, out_stride);
   }
   if constexpr (R > 1) {
-    if (rows > 0) dense_product<Isa, type, R - 1>(k, tile, acts, stride, rows, out, out_stride);
+    if (rows > 0) dense_product<Isa, type, next_rows(R)>(k, tile, acts, stride, rows, out, out_stride);
   }
 }
 
-// ---- Activations
-// -------------------------------------------------------------------------------------------------
+// ---- Activations --------------------------------------------------------------------------------
 
 /// Plain loops that the compiler vectorizes for each target; the same operations everywhere, so the same
 /// bits.
-void quantize_activations(const float* x, std::size_t k, Byte* out) {
+[[maybe_unused]] void quantize_activations(const float* x, std::size_t k, Byte* out) {
   constexpr float kRound =
       0x1.8p23f;  // adding it rounds to an integer, to nearest even, in the low mantissa bits
   constexpr std::uint32_t kInfinity = 0x7f800000u;
@@ -354,37 +354,44 @@ void quantize_activations(const float* x, std::size_t k, Byte* out) {
   }
 }
 
-// ---- The table of a target
-// ---------------------------------------------------------------------------------------
+// ---- The table of a target ----------------------------------------------------------------------
 
 template <class Isa>
-void packed_entry(DType type, std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride,
-                  std::size_t rows, float* out, std::size_t out_stride) {
-  const auto quantized = [&](auto tag) {
-    quantized_product<Isa, PackedWeights<Isa, tag.kType>>(k, tile, acts, stride, rows, out, out_stride);
-  };
-  if (visit_quantized(type, quantized)) return;
-  if (type == DType::f32) return dense_product<Isa, DType::f32>(k, tile, acts, stride, rows, out, out_stride);
-  if (type == DType::f16) return dense_product<Isa, DType::f16>(k, tile, acts, stride, rows, out, out_stride);
-  dense_product<Isa, DType::bf16>(k, tile, acts, stride, rows, out, out_stride);
-}
-
-template <class Isa>
-void expand_entry(DType type, std::size_t k, const Byte* tile, Byte* out) {
-  visit_quantized(type, [&](auto tag) { expand<Isa, tag.kType>(k, tile, out); });
-}
-
-template <class Isa>
-void expanded_entry(DType type, std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride,
-                    std::size_t rows, float* out, std::size_t out_stride) {
-  visit_quantized(type, [&](auto tag) {
-    quantized_product<Isa, ExpandedOf<Isa, tag.kType>>(k, tile, acts, stride, rows, out, out_stride);
+void packed_entry(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
+                  std::size_t stride, std::size_t rows, float* out, std::size_t out_stride) {
+  visit_format(format, [&](auto traits) {
+    quantized_product<Isa, PackedWeights<Isa, decltype(traits)>>(format, k, tile, acts, stride, rows, out,
+                                                                 out_stride);
   });
 }
 
 template <class Isa>
-constexpr LinearTable kTableOf{packed_entry<Isa>,    expand_entry<Isa>, expanded_entry<Isa>,
-                               quantize_activations, nullptr,           2 * Isa::kRows};
+void expand_entry(const WeightFormat& format, std::size_t k, const Byte* tile, Byte* out) {
+  visit_format(format, [&](auto traits) { expand<Isa, decltype(traits)>(format, k, tile, out); });
+}
+
+template <class Isa>
+void expanded_entry(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
+                    std::size_t stride, std::size_t rows, float* out, std::size_t out_stride) {
+  visit_format(format, [&](auto traits) {
+    quantized_product<Isa, ExpandedOf<Isa, decltype(traits)>>(format, k, tile, acts, stride, rows, out,
+                                                              out_stride);
+  });
+}
+
+template <class Isa>
+void dense_entry(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
+                 std::size_t stride, std::size_t rows, float* out, std::size_t out_stride) {
+  switch (format.type) {
+    case DType::f32: return dense_product<Isa, DType::f32>(k, tile, acts, stride, rows, out, out_stride);
+    case DType::f16: return dense_product<Isa, DType::f16>(k, tile, acts, stride, rows, out, out_stride);
+    default: return dense_product<Isa, DType::bf16>(k, tile, acts, stride, rows, out, out_stride);
+  }
+}
+
+template <class Isa>
+constexpr LinearTable kTableOf{packed_entry<Isa>, expand_entry<Isa>,    expanded_entry<Isa>,
+                               dense_entry<Isa>,  quantize_activations, 2 * Isa::kRows};
 
 }  // namespace
 }  // namespace metal_candle::simd

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/simd/quant_formats.h"
+#include "kernels/simd/weight_format.h"
 
 namespace metal_candle::simd {
 
@@ -31,20 +32,51 @@ static_assert(sizeof(ActBlock) == 48);
 ///   8 bits: 8 planes, one a step.   4 bits: 4 planes, step 2i in the low nibbles, 2i+1 in the high.
 ///   2 bits: 2 planes, steps 4i..4i+3 from the low bits up.   1 bit: 16 bytes a step, bit = lane · 4 + input.
 ///   5 = 4 + 1, 6 = 4 + 2, 3 = 2 + 1 (low bits first).
-template <DType type>
-struct TileLayout : QuantTraits<type> {
-  using T = QuantTraits<type>;
-  static constexpr int kBits = T::kBits;
+///
+/// MLX's affine formats: super-blocks of one group, [scale × 32] [bias × 32] in their own type.
+template <class Traits>
+struct TileLayout : Traits {
+  using Traits::kBits;
   static constexpr int kHigh = kBits == 5 || kBits == 6 ? 512 : 256;  ///< where the second planes start
   static constexpr int kPlaneBytes = 128 * kBits;
-  static constexpr int kHeaderBytes = kTile * (T::kHasMin ? 4 : 2);
-  static constexpr int kSubScaleBytes = T::kSuper ? 2 * kTile : 0;
+  static constexpr int kHeaderBytes = kTile * Traits::kScaleBytes * (Traits::kHasMin ? 2 : 1);
+  static constexpr int kSubScaleBytes = Traits::kSuper ? 2 * kTile : 0;
   static constexpr int kSubBytes = kSubScaleBytes + kPlaneBytes;
-  static constexpr int kSuperBytes = kHeaderBytes + T::kSubBlocks * kSubBytes;
-  static constexpr int kSuperInputs = 32 * T::kSubBlocks;
 
-  static constexpr int quad(int step) { return T::kGroups == 2 ? step : (step & 1) * 4 + (step >> 1); }
+  static constexpr int quad(int step) { return Traits::kGroups == 2 ? step : (step & 1) * 4 + (step >> 1); }
+  /// Blocks of 32 inputs in a super-block.
+  static constexpr int sub_blocks(const WeightFormat& format) {
+    return Traits::kSubBlocks ? Traits::kSubBlocks : format.group / 32;
+  }
+  static constexpr int super_bytes(const WeightFormat& format) {
+    return kHeaderBytes + sub_blocks(format) * kSubBytes;
+  }
 };
+
+template <int bits, DType scales>
+struct AffineTraits {
+  static constexpr int kBits = bits, kOffset = 0, kGroups = 1;
+  static constexpr ScaleKind kKind = ScaleKind::affine;
+  static constexpr DType kScales = scales;
+  static constexpr int kScaleBytes = scales == DType::f32 ? 4 : 2;
+  static constexpr bool kSuper = false, kHasMin = true;
+  static constexpr int kSubBlocks = 0;  ///< as the format's group says
+};
+
+/// Calls f(traits) for a quantized format; returns false for any other.
+template <class F>
+static bool visit_format(const WeightFormat& format, F&& f) {
+  if (format.bits == 0) return visit_quantized(format.type, f);
+  const bool wide = format.bits == 8;
+  if (format.scales == DType::f32) {
+    wide ? f(AffineTraits<8, DType::f32>{}) : f(AffineTraits<4, DType::f32>{});
+  } else if (format.scales == DType::f16) {
+    wide ? f(AffineTraits<8, DType::f16>{}) : f(AffineTraits<4, DType::f16>{});
+  } else {
+    wide ? f(AffineTraits<8, DType::bf16>{}) : f(AffineTraits<4, DType::bf16>{});
+  }
+  return true;
+}
 
 /// What long prompts multiply: codes widened to bytes and scales to f32, per 32 inputs:
 /// [f32 scale × 32 × groups] [f32 min × 32 × groups]? [8 byte planes, in steps as above].

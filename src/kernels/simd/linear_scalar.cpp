@@ -58,6 +58,9 @@ struct Scalar {
   static MC_INLINE F load_f16(const void* p) {
     return load_u16(p, [](std::uint16_t bits) { return f16_to_float(bits); });
   }
+  static MC_INLINE F load_bf16(const void* p) {
+    return load_u16(p, [](std::uint16_t bits) { return bf16_to_float(bits); });
+  }
   static MC_INLINE F load_bf16_even(const Byte* p) { return load_pairs(p, 0); }
   static MC_INLINE F load_bf16_odd(const Byte* p) { return load_pairs(p, 2); }
   static MC_INLINE F load_pairs(const Byte* p, int offset) {

@@ -4,20 +4,23 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/dtype.h"
+#include "kernels/simd/weight_format.h"
 
 namespace metal_candle::simd {
 
-/// Arguments as of linear_tile(); all formats that linear_supports().
-using TileProduct = void (*)(DType type, std::size_t k, const std::uint8_t* tile, const std::uint8_t* acts,
-                             std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride);
+/// Arguments as of linear_tile().
+using TileProduct = void (*)(const WeightFormat& format, std::size_t k, const std::uint8_t* tile,
+                             const std::uint8_t* acts, std::size_t acts_stride, std::size_t rows, float* out,
+                             std::size_t out_stride);
 
 struct LinearTable {
+  // Quantized formats: straight from the packed tile, or expand first and multiply many rows.
   TileProduct packed;
-  void (*expand)(DType type, std::size_t k, const std::uint8_t* tile, std::uint8_t* out);  ///< quantized only
-  TileProduct expanded;                                                                    ///< quantized only
+  void (*expand)(const WeightFormat& format, std::size_t k, const std::uint8_t* tile, std::uint8_t* out);
+  TileProduct expanded;
+  // Dense formats, f32 products.
+  TileProduct dense;
   void (*quantize_activations)(const float* x, std::size_t k, std::uint8_t* out);
-  TileProduct dense_bf16;       ///< bf16 products, or nullptr
   std::size_t max_packed_rows;  ///< above, expanding first is faster
 };
 
@@ -25,7 +28,6 @@ extern const LinearTable kLinearScalar;
 extern const LinearTable kLinearAvx2;
 extern const LinearTable kLinearAvx512;
 extern const LinearTable kLinearAvx512Vnni;
-extern const LinearTable kLinearAvx512Bf16;
 extern const LinearTable kLinearNeon;
 
 }  // namespace metal_candle::simd

@@ -2,72 +2,19 @@
 #include <cstring>
 
 #include "kernels/simd/linear.h"
-#include "kernels/simd/linear_layout.h"
+#include "kernels/simd/pack_codes.h"
 
 namespace metal_candle::simd {
 namespace {
 
 static_assert(kTile == static_cast<int>(kTileRows));
 
-using Bytes = std::uint8_t;
-
 void store_u16(Bytes* p, std::uint16_t v) { std::memcpy(p, &v, sizeof v); }
-void store_u32(Bytes* p, std::uint32_t v) { std::memcpy(p, &v, sizeof v); }
-
-/// Bit 0 of each byte, gathered to 4 bits.
-std::uint32_t gather_bits(std::uint32_t word) { return (word & 0x01010101u) * 0x10204080u >> 28; }
-/// The reverse: 4 bits to bit 0 of each byte.
-std::uint32_t spread_bits(std::uint32_t bits) { return (bits * 0x00204081u) & 0x01010101u; }
-
-/// Writes the 8 quads of a row's block into the planes of its tile; the planes' bits are still zero.
-template <DType type>
-void put_codes(const Bytes* codes, int row, Bytes* planes) {
-  using L = TileLayout<type>;
-  for (int s = 0; s < 8; ++s) {
-    const std::uint32_t word = formats::load_u32(codes + 4 * L::quad(s));
-    const auto put_or = [&](Bytes* p, std::uint32_t v) { store_u32(p, formats::load_u32(p) | v); };
-    if constexpr (L::kBits == 8) {
-      store_u32(planes + 128 * s + 4 * row, word);
-    } else if constexpr (L::kBits >= 4) {
-      put_or(planes + 128 * (s / 2) + 4 * row, (word & 0x0f0f0f0fu) << (4 * (s % 2)));
-    } else {
-      put_or(planes + 128 * (s / 4) + 4 * row, (word & 0x03030303u) << (2 * (s % 4)));
-    }
-    if constexpr (L::kBits == 6) {
-      put_or(planes + L::kHigh + 128 * (s / 4) + 4 * row, (word >> 4 & 0x03030303u) << (2 * (s % 4)));
-    } else if constexpr (L::kBits == 5 || L::kBits == 3) {
-      Bytes& byte = planes[L::kHigh + 16 * s + row / 2];
-      byte = static_cast<Bytes>(byte | gather_bits(word >> (L::kBits - 1)) << (4 * (row % 2)));
-    }
-  }
-}
-
-template <DType type>
-void get_codes(const Bytes* planes, int row, Bytes* codes) {
-  using L = TileLayout<type>;
-  for (int s = 0; s < 8; ++s) {
-    std::uint32_t word;
-    if constexpr (L::kBits == 8) {
-      word = formats::load_u32(planes + 128 * s + 4 * row);
-    } else if constexpr (L::kBits >= 4) {
-      word = formats::load_u32(planes + 128 * (s / 2) + 4 * row) >> (4 * (s % 2)) & 0x0f0f0f0fu;
-    } else {
-      word = formats::load_u32(planes + 128 * (s / 4) + 4 * row) >> (2 * (s % 4)) & 0x03030303u;
-    }
-    if constexpr (L::kBits == 6) {
-      word |= (formats::load_u32(planes + L::kHigh + 128 * (s / 4) + 4 * row) >> (2 * (s % 4)) & 0x03030303u)
-              << 4;
-    } else if constexpr (L::kBits == 5 || L::kBits == 3) {
-      word |= spread_bits(planes[L::kHigh + 16 * s + row / 2] >> (4 * (row % 2)) & 15u) << (L::kBits - 1);
-    }
-    store_u32(codes + 4 * L::quad(s), word);
-  }
-}
 
 /// The scale bytes of a sub-block: [32] per group, mins after scales; Q2_K keeps scale and min in one byte.
 template <DType type>
 void put_scales(const RawScales& raw, int row, Bytes* sub) {
-  using L = TileLayout<type>;
+  using L = TileLayout<QuantTraits<type>>;
   if constexpr (L::kKind == ScaleKind::k_min) {
     sub[row] = raw.s[0];
     sub[kTile + row] = raw.m[0];
@@ -78,7 +25,7 @@ void put_scales(const RawScales& raw, int row, Bytes* sub) {
 
 template <DType type>
 void get_scales(const Bytes* sub, int row, RawScales& raw) {
-  using L = TileLayout<type>;
+  using L = TileLayout<QuantTraits<type>>;
   if constexpr (L::kKind == ScaleKind::k_min) {
     raw.s[0] = sub[row];
     raw.m[0] = sub[kTile + row];
@@ -93,15 +40,16 @@ void get_scales(const Bytes* sub, int row, RawScales& raw) {
 
 template <DType type>
 void pack_quantized(std::size_t k, const std::byte* const* rows, std::byte* tile) {
-  using L = TileLayout<type>;
-  const std::size_t supers = k / L::kSuperInputs;
+  using L = TileLayout<QuantTraits<type>>;
+  constexpr int super_bytes = L::super_bytes(type);
+  const std::size_t supers = k / block_elements(type);
   const std::size_t file_bytes = block_bytes(type);
-  std::memset(tile, 0, supers * L::kSuperBytes);
+  std::memset(tile, 0, supers * super_bytes);
   for (int row = 0; row < kTile; ++row) {
     if (!rows[row]) continue;
     const Bytes* src = reinterpret_cast<const Bytes*>(rows[row]);
     Bytes* dst = reinterpret_cast<Bytes*>(tile);
-    for (std::size_t i = 0; i < supers; ++i, src += file_bytes, dst += L::kSuperBytes) {
+    for (std::size_t i = 0; i < supers; ++i, src += file_bytes, dst += super_bytes) {
       Bytes* sub = dst + L::kHeaderBytes;
       for (int j = 0; j < L::kSubBlocks; ++j, sub += L::kSubBytes) {
         Bytes codes[32];
@@ -112,7 +60,7 @@ void pack_quantized(std::size_t k, const std::byte* const* rows, std::byte* tile
           if constexpr (L::kHasMin) store_u16(dst + 2 * (kTile + row), raw.dmin);
         }
         put_scales<type>(raw, row, sub);
-        put_codes<type>(codes, row, sub + L::kSubScaleBytes);
+        put_codes<L>(codes, row, sub + L::kSubScaleBytes);
       }
     }
   }
@@ -120,9 +68,9 @@ void pack_quantized(std::size_t k, const std::byte* const* rows, std::byte* tile
 
 template <DType type>
 void unpack_quantized(std::size_t k, const std::byte* tile, int row, float* out) {
-  using L = TileLayout<type>;
+  using L = TileLayout<QuantTraits<type>>;
   const Bytes* src = reinterpret_cast<const Bytes*>(tile);
-  for (std::size_t i = 0; i < k / L::kSuperInputs; ++i, src += L::kSuperBytes) {
+  for (std::size_t i = 0; i < k / block_elements(type); ++i, src += L::super_bytes(type)) {
     const Bytes* sub = src + L::kHeaderBytes;
     for (int j = 0; j < L::kSubBlocks; ++j, sub += L::kSubBytes, out += 32) {
       Bytes codes[32];
@@ -130,7 +78,7 @@ void unpack_quantized(std::size_t k, const std::byte* tile, int row, float* out)
       raw.d = formats::load_u16(src + 2 * row);
       if constexpr (L::kHasMin) raw.dmin = formats::load_u16(src + 2 * (kTile + row));
       get_scales<type>(sub, row, raw);
-      get_codes<type>(sub + L::kSubScaleBytes, row, codes);
+      get_codes<L>(sub + L::kSubScaleBytes, row, codes);
       block_values<type>(codes, raw, out);
     }
   }
@@ -145,41 +93,54 @@ std::size_t dense_offset(DType type, std::size_t i, std::size_t row) {
 
 }  // namespace
 
-bool linear_supports(DType weight) noexcept {
-  return weight == DType::f32 || weight == DType::f16 || weight == DType::bf16 || is_quantized(weight);
+bool linear_supports(const WeightFormat& weight) noexcept {
+  if (weight.bits == 0) {
+    return weight.type == DType::f32 || weight.type == DType::f16 || weight.type == DType::bf16 ||
+           is_quantized(weight.type);
+  }
+  return weight.type == DType::u32 && (weight.bits == 4 || weight.bits == 8) &&
+         (weight.group == 32 || weight.group == 64 || weight.group == 128) &&
+         (weight.scales == DType::f32 || weight.scales == DType::f16 || weight.scales == DType::bf16);
 }
 
-std::size_t packed_tile_bytes(DType weight, std::size_t k) {
+std::size_t linear_k_unit(const WeightFormat& weight) noexcept {
+  return weight.bits ? weight.group : block_elements(weight.type);
+}
+
+std::size_t packed_tile_bytes(const WeightFormat& weight, std::size_t k) {
   std::size_t bytes = 0;
-  const auto quantized = [&](auto tag) {
-    using L = TileLayout<tag.kType>;
-    bytes = k / L::kSuperInputs * L::kSuperBytes;
+  const auto quantized = [&](auto traits) {
+    using L = TileLayout<decltype(traits)>;
+    bytes = k / linear_k_unit(weight) * L::super_bytes(weight);
   };
-  return visit_quantized(weight, quantized) ? bytes : dense_tile_bytes(weight, k);
+  return visit_format(weight, quantized) ? bytes : dense_tile_bytes(weight.type, k);
 }
 
-void pack_tile(DType weight, std::size_t k, const std::byte* const* rows, std::byte* tile) {
-  if (visit_quantized(weight, [&](auto tag) { pack_quantized<tag.kType>(k, rows, tile); })) return;
-  std::memset(tile, 0, dense_tile_bytes(weight, k));
-  const std::size_t size = block_bytes(weight);
+void pack_tile(const WeightFormat& weight, std::size_t k, const std::byte* const* rows, std::byte* tile) {
+  const DType type = weight.type;
+  if (visit_quantized(type, [&](auto traits) { pack_quantized<traits.kType>(k, rows, tile); })) return;
+  std::memset(tile, 0, dense_tile_bytes(type, k));
+  const std::size_t size = block_bytes(type);
   for (std::size_t row = 0; row < kTileRows; ++row) {
     if (!rows[row]) continue;
-    for (std::size_t i = 0; i < k; ++i) {
-      std::memcpy(tile + dense_offset(weight, i, row), rows[row] + i * size, size);
-    }
+    for (std::size_t i = 0; i < k; ++i)
+      std::memcpy(tile + dense_offset(type, i, row), rows[row] + i * size, size);
   }
 }
 
-void unpack_row(DType weight, std::size_t k, const std::byte* tile, std::size_t row_in_tile, float* out) {
+void unpack_row(const WeightFormat& weight, std::size_t k, const std::byte* tile, std::size_t row_in_tile,
+                float* out) {
   const int row = static_cast<int>(row_in_tile);
-  if (visit_quantized(weight, [&](auto tag) { unpack_quantized<tag.kType>(k, tile, row, out); })) return;
+  if (weight.bits) return unpack_affine_row(weight, k, reinterpret_cast<const Bytes*>(tile), row, out);
+  const DType type = weight.type;
+  if (visit_quantized(type, [&](auto traits) { unpack_quantized<traits.kType>(k, tile, row, out); })) return;
   for (std::size_t i = 0; i < k; ++i) {
-    const std::byte* p = tile + dense_offset(weight, i, row_in_tile);
-    if (weight == DType::f32) {
+    const std::byte* p = tile + dense_offset(type, i, row_in_tile);
+    if (type == DType::f32) {
       std::memcpy(out + i, p, sizeof(float));
     } else {
       const std::uint16_t bits = formats::load_u16(reinterpret_cast<const Bytes*>(p));
-      out[i] = weight == DType::f16 ? f16_to_float(bits) : bf16_to_float(bits);
+      out[i] = type == DType::f16 ? f16_to_float(bits) : bf16_to_float(bits);
     }
   }
 }

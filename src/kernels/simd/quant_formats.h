@@ -18,16 +18,20 @@ enum class ScaleKind {
   half_min,    ///< f16 scale and f16 min per 32
   k_min,       ///< per 256: f16 d and dmin; per 32: 6-bit s and m; scale = d·s, min = −dmin·m
   k_signed16,  ///< per 256: f16 d; per 16: signed s; scale = d·s
+  affine,      ///< MLX: scale and min of f32, f16 or bf16 per 32, 64 or 128
   k_min16,     ///< per 256: f16 d and dmin; per 16: 4-bit s and m; scale = d·s, min = −dmin·m
 };
 
 template <DType type>
 struct QuantTraits;
-template <int bits, int code_offset, ScaleKind kind>
+template <DType type, int bits, int code_offset, ScaleKind kind>
 struct QuantTraitsOf {
+  static constexpr DType kType = type;
   static constexpr int kBits = bits;           ///< of a code
   static constexpr int kOffset = code_offset;  ///< subtracted from the unsigned code
   static constexpr ScaleKind kKind = kind;
+  static constexpr DType kScales = DType::f16;  ///< type of the floats among the scales
+  static constexpr int kScaleBytes = 2;
   static constexpr bool kSuper = kind != ScaleKind::half && kind != ScaleKind::half_min;
   static constexpr int kSubBlocks = kSuper ? 8 : 1;  ///< of 32 elements in a file block
   static constexpr bool kHasMin =
@@ -36,45 +40,40 @@ struct QuantTraitsOf {
       kind == ScaleKind::k_signed16 || kind == ScaleKind::k_min16 ? 2 : 1;  ///< in 32
 };
 template <>
-struct QuantTraits<DType::q4_0> : QuantTraitsOf<4, 8, ScaleKind::half> {};
+struct QuantTraits<DType::q4_0> : QuantTraitsOf<DType::q4_0, 4, 8, ScaleKind::half> {};
 template <>
-struct QuantTraits<DType::q4_1> : QuantTraitsOf<4, 0, ScaleKind::half_min> {};
+struct QuantTraits<DType::q4_1> : QuantTraitsOf<DType::q4_1, 4, 0, ScaleKind::half_min> {};
 template <>
-struct QuantTraits<DType::q5_0> : QuantTraitsOf<5, 16, ScaleKind::half> {};
+struct QuantTraits<DType::q5_0> : QuantTraitsOf<DType::q5_0, 5, 16, ScaleKind::half> {};
 template <>
-struct QuantTraits<DType::q5_1> : QuantTraitsOf<5, 0, ScaleKind::half_min> {};
+struct QuantTraits<DType::q5_1> : QuantTraitsOf<DType::q5_1, 5, 0, ScaleKind::half_min> {};
 template <>
-struct QuantTraits<DType::q8_0> : QuantTraitsOf<8, 128, ScaleKind::half> {};
+struct QuantTraits<DType::q8_0> : QuantTraitsOf<DType::q8_0, 8, 128, ScaleKind::half> {};
 template <>
-struct QuantTraits<DType::q2_k> : QuantTraitsOf<2, 0, ScaleKind::k_min16> {};
+struct QuantTraits<DType::q2_k> : QuantTraitsOf<DType::q2_k, 2, 0, ScaleKind::k_min16> {};
 template <>
-struct QuantTraits<DType::q3_k> : QuantTraitsOf<3, 4, ScaleKind::k_signed16> {};
+struct QuantTraits<DType::q3_k> : QuantTraitsOf<DType::q3_k, 3, 4, ScaleKind::k_signed16> {};
 template <>
-struct QuantTraits<DType::q4_k> : QuantTraitsOf<4, 0, ScaleKind::k_min> {};
+struct QuantTraits<DType::q4_k> : QuantTraitsOf<DType::q4_k, 4, 0, ScaleKind::k_min> {};
 template <>
-struct QuantTraits<DType::q5_k> : QuantTraitsOf<5, 0, ScaleKind::k_min> {};
+struct QuantTraits<DType::q5_k> : QuantTraitsOf<DType::q5_k, 5, 0, ScaleKind::k_min> {};
 template <>
-struct QuantTraits<DType::q6_k> : QuantTraitsOf<6, 32, ScaleKind::k_signed16> {};
+struct QuantTraits<DType::q6_k> : QuantTraitsOf<DType::q6_k, 6, 32, ScaleKind::k_signed16> {};
 
-template <DType type>
-struct TypeTag {
-  static constexpr DType kType = type;
-};
-
-/// Calls f(TypeTag<type>) for a quantized type; returns false for any other.
+/// Calls f(QuantTraits<type>{}) for a quantized type; returns false for any other.
 template <class F>
 static bool visit_quantized(DType type, F&& f) {
   switch (type) {
-    case DType::q4_0: f(TypeTag<DType::q4_0>{}); return true;
-    case DType::q4_1: f(TypeTag<DType::q4_1>{}); return true;
-    case DType::q5_0: f(TypeTag<DType::q5_0>{}); return true;
-    case DType::q5_1: f(TypeTag<DType::q5_1>{}); return true;
-    case DType::q8_0: f(TypeTag<DType::q8_0>{}); return true;
-    case DType::q2_k: f(TypeTag<DType::q2_k>{}); return true;
-    case DType::q3_k: f(TypeTag<DType::q3_k>{}); return true;
-    case DType::q4_k: f(TypeTag<DType::q4_k>{}); return true;
-    case DType::q5_k: f(TypeTag<DType::q5_k>{}); return true;
-    case DType::q6_k: f(TypeTag<DType::q6_k>{}); return true;
+    case DType::q4_0: f(QuantTraits<DType::q4_0>{}); return true;
+    case DType::q4_1: f(QuantTraits<DType::q4_1>{}); return true;
+    case DType::q5_0: f(QuantTraits<DType::q5_0>{}); return true;
+    case DType::q5_1: f(QuantTraits<DType::q5_1>{}); return true;
+    case DType::q8_0: f(QuantTraits<DType::q8_0>{}); return true;
+    case DType::q2_k: f(QuantTraits<DType::q2_k>{}); return true;
+    case DType::q3_k: f(QuantTraits<DType::q3_k>{}); return true;
+    case DType::q4_k: f(QuantTraits<DType::q4_k>{}); return true;
+    case DType::q5_k: f(QuantTraits<DType::q5_k>{}); return true;
+    case DType::q6_k: f(QuantTraits<DType::q6_k>{}); return true;
     default: return false;
   }
 }

@@ -1,0 +1,84 @@
+// AVX512_BF16 (Zen 4+, Cooper Lake, Sapphire Rapids): one instruction multiplies and adds 32 pairs of
+// bfloat16. Subnormal operands and results count as zero in it.
+#include "kernels/simd/linear_bf16.h"
+#include "kernels/simd/linear_isa_avx512.h"
+
+namespace metal_candle::simd {
+namespace {
+
+constexpr int kRows = 12;
+
+/// Even inputs in `low`, odd in `high`: 16 outputs each.
+MC_INLINE __m512i pairs(__m512 low, __m512 high) {
+  const __m512i even = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
+  const __m512i odd = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
+  return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+}
+
+template <int R>
+void product_rows(std::size_t pair_count, const Byte* tile, const Byte* acts, std::size_t stride, float* out,
+                  std::size_t out_stride) {
+  __m512 sums[R][2];
+  clear<Avx512>(sums);
+  for (std::size_t i = 0; i < pair_count; ++i) {
+    const auto w0 = (__m512bh)Avx512::load(tile + 128 * i);
+    const auto w1 = (__m512bh)Avx512::load(tile + 128 * i + 64);
+    MC_UNROLL for (int r = 0; r < R; ++r) {
+      const auto x = (__m512bh)Avx512::broadcast4(acts + r * stride + 4 * i);
+      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], w0, x);
+      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], w1, x);
+    }
+  }
+  store<Avx512>(sums, out, out_stride);
+}
+
+template <int R>
+void product(std::size_t pair_count, const Byte* tile, const Byte* acts, std::size_t stride, std::size_t rows,
+             float* out, std::size_t out_stride) {
+  for (; rows >= R; rows -= R, acts += R * stride, out += R * out_stride) {
+    product_rows<R>(pair_count, tile, acts, stride, out, out_stride);
+  }
+  if constexpr (R > 1) {
+    if (rows > 0) product<next_rows(R)>(pair_count, tile, acts, stride, rows, out, out_stride);
+  }
+}
+
+template <DType type>
+void expand_pairs(std::size_t k, const Byte* tile, Byte* out) {
+  constexpr int kSize = type == DType::f32 ? 4 : 2;
+  const auto input = [&](std::size_t i, int lane) MC_LAMBDA_INLINE {
+    if (i == k) return Avx512::zero_f();
+    const Byte* p = tile + kSize * (kTile * i + lane);
+    return type == DType::f32 ? Avx512::load_f32(p) : Avx512::load_f16(p);
+  };
+  for (std::size_t i = 0; i < k; i += 2, out += 128) {
+    Avx512::store(out, pairs(input(i, 0), input(i + 1, 0)));
+    Avx512::store(out + 64, pairs(input(i, 16), input(i + 1, 16)));
+  }
+}
+
+}  // namespace
+
+void bf16_activations(const float* x, std::size_t k, std::uint8_t* out) {
+  std::size_t i = 0;
+  for (; i + 16 <= k; i += 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 2 * i),
+                        (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x + i)));
+  }
+  if (i < k) {
+    const auto last = static_cast<__mmask16>((1u << (k - i)) - 1);
+    const auto rounded = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(last, x + i));
+    _mm256_mask_storeu_epi16(out + 2 * i, static_cast<__mmask16>((1u << 2 * bf16_pairs(k - i)) - 1), rounded);
+  }
+}
+
+void bf16_expand(DType type, std::size_t k, const std::uint8_t* tile, std::uint8_t* out) {
+  type == DType::f32 ? expand_pairs<DType::f32>(k, tile, out) : expand_pairs<DType::f16>(k, tile, out);
+}
+
+void bf16_product(std::size_t k, const std::uint8_t* tile, const std::uint8_t* acts, std::size_t acts_stride,
+                  std::size_t rows, float* out, std::size_t out_stride) {
+  product<kRows>(bf16_pairs(k), tile, acts, acts_stride, rows, out, out_stride);
+}
+
+}  // namespace metal_candle::simd
