@@ -128,7 +128,9 @@ def main():
             for kind in shape[-1]:
                 path = MODELS / f"{name}.{kind}.gguf"
                 if not path.exists():
-                    random_gguf(path, shape, kind)
+                    part = path.with_suffix(".part")
+                    random_gguf(part, shape, kind)
+                    part.rename(path)  # whole or not at all
     files = sorted([*MODELS.glob("*.gguf"), *(p for p in MODELS.iterdir() if p.is_dir())])
     (MODELS / "models.json").write_text(json.dumps({f.name: describe(f) for f in files}, indent=1) + "\n")
 
