@@ -224,23 +224,6 @@ std::optional<std::vector<float>> GgufMetadata::optional_f32_array(std::string_v
   return values;
 }
 
-// A required value is the optional one with its absence made an error.
-#define MC_REQUIRED(type, required, optional)               \
-  type GgufMetadata::required(std::string_view key) const { \
-    const auto value = optional(key);                       \
-    if (!value) fail_missing(key);                          \
-    return *value;                                          \
-  }
-MC_REQUIRED(std::string_view, required_string, optional_string)
-MC_REQUIRED(std::uint64_t, required_u64, optional_u64)
-MC_REQUIRED(std::int64_t, required_i64, optional_i64)
-MC_REQUIRED(double, required_f64, optional_f64)
-MC_REQUIRED(bool, required_bool, optional_bool)
-MC_REQUIRED(std::span<const std::string_view>, string_array, optional_string_array)
-MC_REQUIRED(std::vector<std::int64_t>, i64_array, optional_i64_array)
-MC_REQUIRED(std::vector<float>, f32_array, optional_f32_array)
-#undef MC_REQUIRED
-
 void GgufMetadata::fail_type(const GgufEntry& entry, std::string_view expected) const {
   std::string found{name(entry.type)};
   if (const auto* array = std::get_if<GgufArray>(&entry.value))

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -53,8 +54,8 @@ struct GgufEntry {
 
 /// Views into the file's bytes: valid as long as they are. Immutable, so const calls are thread-safe.
 ///
-/// `optional_*` are empty if the key is absent; `required_*` throw malformed_file then. Both throw
-/// malformed_file if the value has another type or does not fit. Integers of every width and sign are
+/// `optional_*` are empty if the key is absent; `required_*` and `*_array` throw malformed_file then. All
+/// throw malformed_file if the value has another type or does not fit. Integers of every width and sign are
 /// accepted where an integer is asked for, and integers too where a float is.
 class GgufMetadata {
  public:
@@ -73,21 +74,30 @@ class GgufMetadata {
   std::optional<double> optional_f64(std::string_view key) const;
   std::optional<bool> optional_bool(std::string_view key) const;
 
-  std::string_view required_string(std::string_view key) const;
-  std::uint64_t required_u64(std::string_view key) const;
-  std::int64_t required_i64(std::string_view key) const;
-  double required_f64(std::string_view key) const;
-  bool required_bool(std::string_view key) const;
+  std::string_view required_string(std::string_view key) const { return require(optional_string(key), key); }
+  std::uint64_t required_u64(std::string_view key) const { return require(optional_u64(key), key); }
+  std::int64_t required_i64(std::string_view key) const { return require(optional_i64(key), key); }
+  double required_f64(std::string_view key) const { return require(optional_f64(key), key); }
+  bool required_bool(std::string_view key) const { return require(optional_bool(key), key); }
 
   std::optional<std::span<const std::string_view>> optional_string_array(std::string_view key) const;
   std::optional<std::vector<std::int64_t>> optional_i64_array(std::string_view key) const;
   std::optional<std::vector<float>> optional_f32_array(std::string_view key) const;
 
-  std::span<const std::string_view> string_array(std::string_view key) const;
-  std::vector<std::int64_t> i64_array(std::string_view key) const;
-  std::vector<float> f32_array(std::string_view key) const;
+  std::span<const std::string_view> string_array(std::string_view key) const {
+    return require(optional_string_array(key), key);
+  }
+  std::vector<std::int64_t> i64_array(std::string_view key) const {
+    return require(optional_i64_array(key), key);
+  }
+  std::vector<float> f32_array(std::string_view key) const { return require(optional_f32_array(key), key); }
 
  private:
+  template <typename T>
+  T require(std::optional<T> value, std::string_view key) const {
+    if (!value) fail_missing(key);
+    return *std::move(value);
+  }
   void read_entry(ByteReader& reader);
   const GgufArray* find_array(std::string_view key) const;
   [[noreturn]] void fail_type(const GgufEntry& entry, std::string_view expected) const;
