@@ -77,13 +77,13 @@ def hash_ids(hash_: int, ids: list[int]) -> int:
     return hash_
 
 
-def block_hashes(encode) -> list[str]:
-    """One hash for every BLOCK lines; `encode` maps a line to ids."""
+def block_hashes(encode, block: int = BLOCK) -> list[str]:
+    """One hash for every `block` lines; `encode` maps a line to ids."""
     parts = fragments()
     out = []
-    for start in range(0, LINES, BLOCK):
+    for start in range(0, LINES, block):
         value = 0xCBF29CE484222325
-        for index in range(start, start + BLOCK):
+        for index in range(start, start + block):
             value = hash_ids(value, encode(make_line(index, parts)))
         out.append(f"{value:016x}")
     return out

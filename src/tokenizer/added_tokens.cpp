@@ -126,15 +126,16 @@ void AddedTokenFinder::split(std::string_view text, bool parse_special, std::vec
       }
       if (token.lstrip) {
         while (begin > done && space(previous_char(text, begin))) begin = previous_char(text, begin);
+        begin = std::max(begin, done);
       }
       if (token.rstrip) {
         while (end < text.size() && space(end)) end += read_utf8(text, end).length;
       }
     }
     if (done < begin) out.push_back({done, begin, -1});
-    out.push_back({begin, end, token.id});
+    // White space that rstrip swallowed is still searched, as in tokenizers: a token found there follows.
+    out.push_back({begin, std::max(begin, end), token.id});
     done = end;
-    at = std::max(at, end);
   }
   if (done < text.size()) out.push_back({done, text.size(), -1});
 }

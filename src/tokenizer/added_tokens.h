@@ -40,7 +40,8 @@ class AddedTokenFinder {
   AddedTokenFinder& operator=(AddedTokenFinder&&) noexcept;
 
   bool empty() const noexcept { return tokens_.empty(); }
-  /// Cuts `text` (valid UTF-8) into spans that cover it. Without `parse_special`, special tokens are text.
+  /// Cuts `text` (valid UTF-8) into spans that cover it; those of added tokens may overlap in white space.
+  /// Without `parse_special`, special tokens are text.
   void split(std::string_view text, bool parse_special, std::vector<TextSpan>& out) const;
 
  private:

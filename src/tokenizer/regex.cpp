@@ -18,7 +18,11 @@ namespace {
 constexpr std::string_view kSpaces =
     R"(\x{9}-\x{d} \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
-/// Rewrites \s and \S, and refuses set operations, which PCRE2 would read as literal characters.
+/// Oniguruma's \w: PCRE2's lacks marks and connectors.
+constexpr std::string_view kWord =
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+
+/// Rewrites \s \S \w \W \b \B, and refuses set operations, which PCRE2 would read as literal characters.
 std::string translate(const std::string& expression) {
   std::string out;
   bool in_class = false;
@@ -27,11 +31,17 @@ std::string translate(const std::string& expression) {
     const char c = expression[i];
     if (c == '\\' && i + 1 < expression.size()) {
       const char escaped = expression[++i];
-      if (escaped == 's') {
-        (out += in_class ? "" : "[") += kSpaces;
-        out += in_class ? "" : "]";
-      } else if (escaped == 'S' && !in_class) {
-        ((out += "[^") += kSpaces) += "]";
+      const std::string_view members = escaped == 's' || escaped == 'S' ? kSpaces : kWord;
+      if (escaped == 's' || escaped == 'w') {
+        out.append(in_class ? "" : "[").append(members).append(in_class ? "" : "]");
+      } else if (escaped == 'S' || escaped == 'W') {
+        if (in_class) refuse(expression, "has a negated class in a set");
+        out.append("[^").append(members).append("]");
+      } else if ((escaped == 'b' || escaped == 'B') && !in_class) {
+        const std::string word = std::string("[").append(kWord).append("]");
+        const bool border = escaped == 'b';
+        out.append("(?:(?<=").append(word).append(border ? ")(?!" : ")(?=").append(word).append(")|(?<!");
+        out.append(word).append(border ? ")(?=" : ")(?!").append(word).append("))");
       } else if (escaped == 'h' || escaped == 'H') {
         refuse(expression, "uses \\h, which differs between engines");
       } else {

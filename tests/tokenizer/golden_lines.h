@@ -53,9 +53,8 @@ class GoldenLines {
   std::vector<std::string> fragments_;
 };
 
-constexpr std::size_t kBlock = 50;  // lines that share a hash
-
-/// Compares with "texts" (ids in full, text decoded) and "blocks" (hashes of the generated lines).
+/// Compares with "texts" (ids in full, text decoded) and "blocks" (hashes of the generated lines; 10,000 in
+/// all).
 inline void expect_golden(const Tokenizer& tokenizer, const Json& golden) {
   for (const Json& entry : golden["texts"]) {
     const std::string text = entry["text"];
@@ -70,10 +69,11 @@ inline void expect_golden(const Tokenizer& tokenizer, const Json& golden) {
     ASSERT_EQ(streamed, back) << "streamed: " << entry.dump();
   }
   const GoldenLines lines;
+  const std::size_t lines_per_hash = golden.value("block", std::size_t{50});
   std::size_t first = 0;
   for (const Json& block : golden["blocks"]) {
     std::uint64_t hash = 0xCBF29CE484222325u;
-    for (std::size_t i = first; i < first + kBlock; ++i) {
+    for (std::size_t i = first; i < first + lines_per_hash; ++i) {
       auto ids = tokenizer.encode(lines.line(i));
       ids.push_back(-1);
       for (const TokenId id : ids) {
@@ -84,9 +84,10 @@ inline void expect_golden(const Tokenizer& tokenizer, const Json& golden) {
     }
     char text[17];
     std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-    ASSERT_EQ(text, block.get<std::string>()) << "lines " << first << " to " << first + kBlock - 1;
-    first += kBlock;
+    ASSERT_EQ(text, block.get<std::string>()) << "lines " << first << " to " << first + lines_per_hash - 1;
+    first += lines_per_hash;
   }
+  ASSERT_EQ(first, 10'000u);
 }
 
 }  // namespace metal_candle::testing
