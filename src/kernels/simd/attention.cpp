@@ -21,7 +21,7 @@ namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr float kLog2E = 1.44269504f;
-constexpr std::size_t kMaxRows = 32;   // query vectors (row, head) handled together
+constexpr std::size_t kMaxRows = 24;   // query vectors (row, head) handled together
 constexpr std::size_t kKeyStep = 256;  // keys between two updates of the running maximum
 constexpr std::size_t kLead =
     256 + 16;  // row stride of the scratch: not a power of two, so rows differ in cache set
@@ -124,9 +124,15 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
   std::fill(p, p + lo, kNone);
   std::fill(p + hi, p + padded, kNone);
   const Lane16 d16;
-  V16 top =
-      hn::Set(d16, s.max[row]);  // a NaN may or may not survive here; the exponentials keep it in any case
-  for (std::size_t i = 0; i < padded; i += kLanes) top = hn::Max(top, hn::LoadU(d16, p + i));
+  // Two chains: one alone waits for the latency of Max. A NaN may get lost here; the exponentials keep it.
+  V16 top = hn::Set(d16, s.max[row]), top2 = top;
+  std::size_t i = 0;
+  for (; i + 2 * kLanes <= padded; i += 2 * kLanes) {
+    top = hn::Max(top, hn::LoadU(d16, p + i));
+    top2 = hn::Max(top2, hn::LoadU(d16, p + i + kLanes));
+  }
+  if (i < padded) top = hn::Max(top, hn::LoadU(d16, p + i));
+  top = hn::Max(top, top2);
   const float max = hn::GetLane(hn::MaxOfLanes(d16, top));
   if (max > s.max[row]) {
     const float shrink = hn::GetLane(exp_neg(hn::Set(d, s.max[row] - max)));

@@ -40,18 +40,20 @@ void tile(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t
   }
 }
 
-template <std::size_t kR>
-void rows_of(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair, std::size_t rows,
-             std::size_t depth, std::size_t panels, bool add, std::size_t lead, float* c) {
+template <std::size_t kR = kRows>
+void all_rows(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair, std::size_t rows,
+              std::size_t depth, std::size_t panels, bool add, std::size_t lead, float* c) {
   for (; rows >= kR; rows -= kR, a += kR * lead, c += kR * lead) {
-    std::size_t p = 0;
-    for (; p + kPanels <= panels; p += kPanels) {
-      tile<kR, kPanels>(a, b + p * panel, panel, pair, depth, add, lead, c + p * 16);
+    if (panels == kPanels) {
+      tile<kR, kPanels>(a, b, panel, pair, depth, add, lead, c);
+    } else {
+      for (std::size_t p = 0; p < panels; ++p) {
+        tile<kR, 1>(a, b + p * panel, panel, pair, depth, add, lead, c + p * 16);
+      }
     }
-    for (; p < panels; ++p) tile<kR, 1>(a, b + p * panel, panel, pair, depth, add, lead, c + p * 16);
   }
   if constexpr (kR > 1) {
-    if (rows > 0) rows_of<kR - 1>(a, b, panel, pair, rows, depth, panels, add, lead, c);
+    if (rows > 0) all_rows<kR - 1>(a, b, panel, pair, rows, depth, panels, add, lead, c);
   }
 }
 
@@ -67,7 +69,11 @@ void bf16_pairs_in_place(float* x, std::size_t n) {
 void bf16_product(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair,
                   std::size_t rows, std::size_t depth, std::size_t panels, bool add, std::size_t lead,
                   float* c) {
-  rows_of<kRows>(a, b, panel, pair, rows, depth, panels, add, lead, c);
+  // All rows pass over four panels before the next four: those stay in the first-level cache.
+  for (std::size_t p = 0; p < panels; p += kPanels) {
+    const std::size_t count = panels - p < kPanels ? panels - p : kPanels;
+    all_rows(a, b + p * panel, panel, pair, rows, depth, count, add, lead, c + p * 16);
+  }
 }
 
 }  // namespace metal_candle::simd

@@ -170,15 +170,26 @@ void all_panels(const float* a, const typename Cached<kType>::Word* b, Steps ste
     tile<kType, kRows, 1, kLead, kFetch>(a, b + p * steps.panel, steps, depth, add, c + p * 16);
 }
 
-/// All rows: tiles of kTileRows and a smaller last one.
+/// Tiles of kRows rows and a smaller last one.
 template <KvType kType, std::size_t kLead, bool kFetch, std::size_t kRows = kTileRows>
-void product(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t rows,
-             std::size_t depth, std::size_t panels, bool add, float* c) {
+void all_rows(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t rows,
+              std::size_t depth, std::size_t panels, bool add, float* c) {
   for (; rows >= kRows; rows -= kRows, a += kRows * kLead, c += kRows * kLead) {
     all_panels<kType, kRows, kLead, kFetch>(a, b, steps, depth, panels, add, c);
   }
   if constexpr (kRows > 1) {
-    if (rows > 0) product<kType, kLead, kFetch, kRows - 1>(a, b, steps, rows, depth, panels, add, c);
+    if (rows > 0) all_rows<kType, kLead, kFetch, kRows - 1>(a, b, steps, rows, depth, panels, add, c);
+  }
+}
+
+/// The whole product. All rows pass over four panels before the next four: those stay in the first-level
+/// cache.
+template <KvType kType, std::size_t kLead, bool kFetch>
+void product(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t rows,
+             std::size_t depth, std::size_t panels, bool add, float* c) {
+  for (std::size_t p = 0; p < panels; p += 4) {
+    const std::size_t count = panels - p < 4 ? panels - p : 4;
+    all_rows<kType, kLead, kFetch>(a, b + p * steps.panel, steps, rows, depth, count, add, c + p * 16);
   }
 }
 
