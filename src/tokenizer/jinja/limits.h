@@ -12,7 +12,7 @@ struct Limits {
   std::size_t max_string = 32 << 20;   ///< bytes of one string value
   std::size_t max_items = 1 << 20;     ///< elements of one list or dict
   std::size_t max_range = 100'000;     ///< length of range(); jinja2's sandbox has the same
-  std::size_t max_work = 1u << 30;     ///< bytes scanned or made, plus 32 for each node evaluated
+  std::size_t max_work = 256u << 20;   ///< bytes scanned or made, plus 32 for each node evaluated
   std::size_t max_source_depth = 200;  ///< nesting of the template's own text
   std::size_t max_run_depth = 500;     ///< nested evaluations, macro calls included
   std::size_t max_value_depth = 128;   ///< nesting of lists and dicts

@@ -30,7 +30,7 @@ void append_json_string(std::string& out, std::string_view s, bool ensure_ascii)
       case '\b': out += "\\b"; break;
       case '\f': out += "\\f"; break;
       default:
-        if (p.value < 0x20 || (ensure_ascii && p.value > 0x7F && p.value < 0x10000)) {
+        if (p.value < 0x20 || (ensure_ascii && p.value >= 0x7F && p.value < 0x10000)) {
           append_unit(out, p.value);
         } else if (ensure_ascii && p.value >= 0x10000) {
           append_unit(out, 0xD800 + ((p.value - 0x10000) >> 10));

@@ -58,7 +58,7 @@ std::vector<std::string_view> split_space(std::string_view s, std::int64_t limit
   std::vector<std::string_view> out;
   for (s = strip_left(s); !s.empty(); s = strip_left(s)) {
     if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) {
-      out.push_back(strip_right(s));
+      out.push_back(s);
       break;
     }
     std::size_t end = 0;
@@ -77,7 +77,7 @@ std::vector<std::string_view> rsplit_space(std::string_view s, std::int64_t limi
   std::vector<std::string_view> out;
   for (s = strip_right(s); !s.empty(); s = strip_right(s)) {
     if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) {
-      out.push_back(strip_left(s));
+      out.push_back(s);
       break;
     }
     std::size_t begin = s.size();

@@ -141,7 +141,8 @@ void append_upper(std::string& out, char32_t c) {
 void append_title(std::string& out, char32_t c) {
   const char32_t one = simple(c, utf8proc_totitle);
   const LongUpper* row = long_upper(c);
-  if (row == nullptr || one != c) return append(out, one);
+  // utf8proc gives sharp s a capital form that Unicode's default mapping does not use.
+  if (row == nullptr || (one != c && c != 0xDF)) return append(out, one);
   append(out, row->upper[0]);
   for (const char32_t part : {row->upper[1], row->upper[2]}) {
     // U+0149 keeps its second capital, since an apostrophe comes first; an iota stays below its letter.
