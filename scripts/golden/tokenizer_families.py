@@ -260,7 +260,9 @@ def write_words() -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<mask>"]
     trainer = trainers.WordPieceTrainer(vocab_size=1800, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS + [line.lower() for line in CORPUS[:4000]], trainer)
+    # No ▁ in the vocabulary: GGUF, which marks word starts with it, could not tell "##▁x" from "x".
+    corpus = [line.replace("▁", "") for line in CORPUS]
+    tokenizer.train_from_iterator(corpus + [line.lower() for line in corpus[:4000]], trainer)
     base = base_of(tokenizer)
     bert = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
     ids = {t["content"]: t["id"] for t in base["added_tokens"]}

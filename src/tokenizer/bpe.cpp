@@ -11,7 +11,8 @@
 namespace metal_candle {
 namespace {
 
-constexpr std::size_t kShort = 48;        // symbols up to which the quadratic loop wins
+constexpr std::size_t kShort = 48;  // symbols up to which the quadratic loop wins
+constexpr std::string_view kWordStart = "▁";
 constexpr std::size_t kStackBytes = 128;  // pre-tokens up to this size are spelled on the stack
 
 std::uint64_t pair_of(TokenId left, TokenId right) {
@@ -26,7 +27,7 @@ std::size_t slot_of(std::uint64_t pair, std::size_t mask) {
 }  // namespace
 
 std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
-                                   std::string_view right, std::string_view prefix) {
+                                   std::string_view right, std::size_t rank, std::string_view prefix) {
   char buffer[256];
   std::string big;
   const std::string_view rest = right.starts_with(prefix) ? right.substr(prefix.size()) : right;
@@ -38,7 +39,8 @@ std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_vie
   }
   std::copy(left.begin(), left.end(), text);
   std::copy(rest.begin(), rest.end(), text + left.size());
-  const BpeMerge merge{vocabulary.find(left), vocabulary.find(right), vocabulary.find({text, size})};
+  const BpeMerge merge{vocabulary.find(left), vocabulary.find(right), vocabulary.find({text, size}),
+                       static_cast<std::uint32_t>(rank)};
   if (merge.left < 0 || merge.right < 0 || merge.merged < 0) return std::nullopt;
   return merge;
 }
@@ -47,13 +49,13 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge>
     : vocabulary_(std::move(vocabulary)), options_(std::move(options)) {
   rules_.resize(std::bit_ceil(merges.size() + merges.size() / 2 + 1));
   const std::size_t mask = rules_.size() - 1;
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const std::uint64_t pair = pair_of(merges[rank].left, merges[rank].right);
+  for (const BpeMerge& merge : merges) {
+    const std::uint64_t pair = pair_of(merge.left, merge.right);
     std::size_t at = slot_of(pair, mask);
     while (rules_[at].rank != kNoRank && rules_[at].pair != pair) at = (at + 1) & mask;
-    rules_[at] = {pair, static_cast<std::uint32_t>(rank),
-                  merges[rank].merged};  // a repeated rule: the last counts
+    rules_[at] = {pair, merge.rank, merge.merged};  // a repeated rule: the last counts
   }
+  cut_at_words_ = words_are_separate();
   for (unsigned byte = 0; byte < 256; ++byte) {
     const ByteLevelChar& c = kByteLevelChars[byte];
     byte_ids_[byte] = vocabulary_->find({c.utf8, c.length});
@@ -62,6 +64,19 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge>
     fallback_ids_[byte] = vocabulary_->find({name, sizeof name});
   }
   reachable_ = std::make_unique<std::atomic<std::uint8_t>[]>(vocabulary_->size());
+}
+
+bool Bpe::words_are_separate() const {
+  if (options_.byte_level || options_.ignore_merges || !options_.continuing_prefix.empty() ||
+      !options_.end_suffix.empty() || vocabulary_->find(kWordStart) < 0) {
+    return false;
+  }
+  return std::all_of(rules_.begin(), rules_.end(), [&](const Rule& r) {
+    if (r.rank == kNoRank) return true;
+    std::string_view text = vocabulary_->piece(r.merged);
+    while (text.starts_with(kWordStart)) text.remove_prefix(kWordStart.size());
+    return text.find(kWordStart) == std::string_view::npos;
+  });
 }
 
 const Bpe::Rule& Bpe::rule(TokenId left, TokenId right) const noexcept {
@@ -92,6 +107,18 @@ TokenId Bpe::whole(std::string_view piece) const {
 }
 
 void Bpe::encode(std::string_view piece, std::vector<TokenId>& out) const {
+  if (!cut_at_words_) return encode_word(piece, out);
+  std::size_t begin = 0, from = 0;
+  for (;;) {
+    while (piece.substr(from).starts_with(kWordStart)) from += kWordStart.size();
+    const std::size_t end = std::min(piece.find(kWordStart, from), piece.size());
+    encode_word(piece.substr(begin, end - begin), out);
+    if (end == piece.size()) return;
+    begin = from = end;
+  }
+}
+
+void Bpe::encode_word(std::string_view piece, std::vector<TokenId>& out) const {
   // Most words of a text are one token: one look-up, once it is known that the merges lead there.
   const bool affixed = !options_.continuing_prefix.empty() || !options_.end_suffix.empty();
   const TokenId id = affixed && !options_.ignore_merges ? -1 : whole(piece);

@@ -27,9 +27,10 @@ struct BpeOptions {
   std::string end_suffix = {};         ///< After the last character.
 };
 
-/// One rule: ids left and right, side by side, become `merged`. Its rank is its place in the list.
+/// One rule: ids left and right, side by side, become `merged`. The lowest rank goes first.
 struct BpeMerge {
   TokenId left, right, merged;
+  std::uint32_t rank;
 };
 
 /// O(n log n) in the length of a pre-token; short ones take a quadratic loop that is faster there.
@@ -50,13 +51,16 @@ class Bpe final : public TokenModel {
   struct LongWord;
 
   const Rule& rule(TokenId left, TokenId right) const noexcept;
+  bool words_are_separate() const;
+  void encode_word(std::string_view piece, std::vector<TokenId>& out) const;
   TokenId whole(std::string_view piece) const;
   void character_symbols(std::string_view piece, std::vector<TokenId>& out) const;
   void merge(std::string_view piece, std::vector<TokenId>& out) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   BpeOptions options_;
-  std::vector<Rule> rules_;  // open addressing, a power of two
+  std::vector<Rule> rules_;    // open addressing, a power of two
+  bool cut_at_words_ = false;  // no merge reaches over the start of a word (▁): each word is merged alone
   std::array<TokenId, 256> byte_ids_;
   std::array<TokenId, 256> fallback_ids_;
   // Whether the merges lead from a token's text to that token: 0 not tried, 1 yes, 2 no. Filled as
@@ -64,9 +68,9 @@ class Bpe final : public TokenModel {
   std::unique_ptr<std::atomic<std::uint8_t>[]> reachable_;
 };
 
-/// The rule for pieces left and right of `vocabulary`. `prefix`: the continuing prefix to drop from right.
-/// Empty if one of the three is not in the vocabulary.
+/// The rule of this rank for pieces left and right of `vocabulary`. `prefix`: the continuing prefix to drop
+/// from right. Empty if one of the three is not in the vocabulary.
 std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
-                                   std::string_view right, std::string_view prefix = {});
+                                   std::string_view right, std::size_t rank, std::string_view prefix = {});
 
 }  // namespace metal_candle

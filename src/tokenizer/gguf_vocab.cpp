@@ -1,14 +1,16 @@
 #include "tokenizer/gguf_vocab.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "metal_candle/error.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/normalizers.h"
 #include "tokenizer/pipeline_tokenizer.h"
 #include "tokenizer/split_stages.h"
-#include "tokenizer/word_splitters.h"
+#include "tokenizer/wordpiece.h"
 
 namespace metal_candle {
 namespace {
@@ -22,6 +24,8 @@ enum GgufTokenType : std::int32_t {
   unused = 5,
   byte = 6
 };
+
+constexpr std::size_t kLongestPiece = 1024;  // bytes; real pieces stay below 200
 
 [[noreturn]] void malformed(const std::string& what) {
   throw Error(ErrorCode::malformed_file, "GGUF tokenizer: " + what);
@@ -54,84 +58,6 @@ void check(const GgufVocab& vocab) {
   in_range(vocab.eom, "tokenizer.ggml.eom_token_id");
 }
 
-/// What tokenizer.ggml.pre stands for: the components of the family's own tokenizer.json.
-struct PreTokenizerSpec {
-  std::vector<std::unique_ptr<PreTokenizer>> stages;
-  bool byte_level = true;  ///< The model writes the byte-level alphabet, not a stage.
-  bool nfc = false;
-  bool ignore_merges = false;
-  bool add_bos = false;
-};
-
-void isolate(PreTokenizerSpec& spec, const std::string& expression) {
-  spec.stages.push_back(make_regex_splitter(expression, SplitBehavior::isolated, false));
-}
-
-/// The letters of DeepSeek LLM: those with case, as its tokenizer.json lists them.
-constexpr const char* kDeepseekWord =
-    R"(\s?[A-Za-z\x{b5}\x{c0}-\x{d6}\x{d8}-\x{f6}\x{f8}-\x{1ba}\x{1bc}-\x{1bf}\x{1c4}-\x{293}\x{295}-\x{2af})"
-    R"(\x{370}-\x{373}\x{376}\x{377}\x{37b}-\x{37d}\x{37f}\x{386}\x{388}-\x{38a}\x{38c}\x{38e}-\x{3a1})"
-    R"(\x{3a3}-\x{3f5}\x{3f7}-\x{481}\x{48a}-\x{52f}\x{531}-\x{556}\x{10a0}-\x{10c5}\x{13a0}-\x{13f5})"
-    R"(\x{13f8}-\x{13fd}\x{1c90}-\x{1cba}\x{1cbd}-\x{1cbf}\x{1d00}-\x{1d2b}\x{1d6b}-\x{1d77})"
-    R"(\x{1d79}-\x{1d9a}\x{1e00}-\x{1f15}\x{1f18}-\x{1f1d}\x{1f20}-\x{1f45}\x{1f48}-\x{1f4d})"
-    R"(\x{1f50}-\x{1f57}\x{1f59}\x{1f5b}\x{1f5d}\x{1f5f}-\x{1f7d}\x{1f80}-\x{1fb4}\x{1fb6}-\x{1fbc})"
-    R"(\x{1fbe}\x{1fc2}-\x{1fc4}\x{1fc6}-\x{1fcc}\x{1fd0}-\x{1fd3}\x{1fd6}-\x{1fdb}\x{1fe0}-\x{1fec})"
-    R"(\x{1ff2}-\x{1ff4}\x{1ff6}-\x{1ffc}\x{2102}\x{2107}\x{210a}-\x{2113}\x{2115}\x{2119}-\x{211d})"
-    R"(\x{2124}\x{2126}\x{2128}\x{212a}-\x{212d}\x{212f}-\x{2134}\x{2139}\x{213c}-\x{213f})"
-    R"(\x{2145}-\x{2149}\x{214e}\x{2183}\x{2184}\x{2c00}-\x{2c7b}\x{2c7e}-\x{2ce4}\x{2ceb}-\x{2cee})"
-    R"(\x{2cf2}\x{2cf3}\x{a640}-\x{a66d}\x{a680}-\x{a69b}\x{a722}-\x{a76f}\x{a771}-\x{a787})"
-    R"(\x{a78b}-\x{a78e}\x{ab70}-\x{abbf}\x{fb00}-\x{fb06}\x{fb13}-\x{fb17}\x{ff21}-\x{ff3a})"
-    R"(\x{ff41}-\x{ff5a}\x{10400}-\x{1044f}\x{104b0}-\x{104d3}\x{104d8}-\x{104fb}\x{10c80}-\x{10cb2})"
-    R"(\x{10cc0}-\x{10cf2}\x{118a0}-\x{118df}\x{1e900}-\x{1e943}]+)";
-constexpr const char* kCjkRun = R"([\x{4e00}-\x{9fa5}\x{800}-\x{4e00}\x{ac00}-\x{d7ff}]+)";
-
-PreTokenizerSpec pre_tokenizer(std::string_view pre) {
-  PreTokenizerSpec spec;
-  if (pre == "gpt-2" || pre == "mpt") {
-    spec.stages.push_back(make_gpt2_splitter());
-    spec.nfc = pre == "mpt";
-  } else if (pre == "smollm" || pre == "starcoder" || pre == "refact" || pre == "command-r") {
-    spec.stages.push_back(make_digit_splitter(true));
-    spec.stages.push_back(make_gpt2_splitter());
-    spec.nfc = pre == "command-r";
-  } else if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") {
-    spec.stages.push_back(make_llama3_splitter(3));
-    spec.ignore_merges = spec.add_bos = true;
-  } else if (pre == "qwen2") {
-    spec.stages.push_back(make_llama3_splitter(1));
-    spec.nfc = true;
-  } else if (pre == "deepseek-llm") {
-    isolate(spec, R"([\r\n])");
-    isolate(spec, kDeepseekWord);
-    isolate(spec, R"(\s?[!-/:-~\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff5e}\x{2018}-\x{201f}\x{3000}-\x{3002}]+)");
-    isolate(spec, R"(\s+$)");
-    isolate(spec, kCjkRun);
-    isolate(spec, R"(\p{N}+)");
-  } else if (pre == "deepseek-coder") {
-    isolate(spec, R"([\r\n])");
-    isolate(spec, R"(\s?\p{L}+)");
-    isolate(spec, R"(\s?\p{P}+)");
-    isolate(spec, kCjkRun);
-    spec.stages.push_back(make_digit_splitter(true));
-  } else if (pre == "falcon") {
-    spec.stages.push_back(make_punctuation_splitter(SplitBehavior::contiguous));
-    spec.stages.push_back(make_gpt2_splitter());
-    // Falcon looks for digits in the byte-level spelling, where some bytes of other characters read as
-    // superscripts and fractions.
-    spec.stages.push_back(make_byte_level_writer());
-    spec.stages.push_back(make_digit_splitter(false));
-    isolate(spec, "[0-9][0-9][0-9]");
-    spec.byte_level = false;
-  } else {
-    throw Error(
-        ErrorCode::unsupported,
-        "GGUF tokenizer: unknown pre-tokenizer '" + std::string(pre.substr(0, 80)) +
-            "' (tokenizer.ggml.pre); known: gpt-2, mpt, smollm, starcoder, refact, command-r, llama-bpe, "
-            "qwen2, deepseek-llm, deepseek-coder, falcon");
-  }
-  return spec;
-}
-
 std::vector<BpeMerge> read_merges(const GgufVocab& vocab, const Vocabulary& pieces) {
   std::vector<BpeMerge> merges;
   merges.reserve(vocab.merges.size());
@@ -139,7 +65,7 @@ std::vector<BpeMerge> read_merges(const GgufVocab& vocab, const Vocabulary& piec
     const std::size_t space = line.find(' ', 1);  // a piece may itself start with a space
     std::optional<BpeMerge> merge;
     if (space != std::string_view::npos)
-      merge = find_merge(pieces, line.substr(0, space), line.substr(space + 1));
+      merge = find_merge(pieces, line.substr(0, space), line.substr(space + 1), merges.size());
     if (!merge) {
       malformed("merge " + std::to_string(merges.size()) + " ('" + std::string(line.substr(0, 80)) +
                 "') is not two known tokens that join to a third");
@@ -149,28 +75,45 @@ std::vector<BpeMerge> read_merges(const GgufVocab& vocab, const Vocabulary& piec
   return merges;
 }
 
-/// Control and user-defined tokens: those that are looked for in the text.
+std::int32_t type_of(const GgufVocab& vocab, std::size_t id) {
+  return vocab.types.empty() ? normal : vocab.types[id];
+}
+
+/// Control, unknown and user-defined tokens: those that are looked for in the text.
 std::vector<AddedToken> added_tokens(const GgufVocab& vocab) {
   std::vector<AddedToken> added;
-  for (std::size_t i = 0; i < vocab.types.size(); ++i) {
-    if (vocab.types[i] != control && vocab.types[i] != user_defined) continue;
+  for (std::size_t i = 0; i < vocab.tokens.size(); ++i) {
+    const std::int32_t type = type_of(vocab, i);
+    if (type != control && type != unknown && type != user_defined) continue;
     added.push_back({.content = std::string(vocab.tokens[i]),
                      .id = static_cast<TokenId>(i),
-                     .special = vocab.types[i] == control});
+                     .special = type != user_defined});
   }
   return added;
 }
 
-/// A decoder of one step.
-PieceDecoder decoder_of(std::unique_ptr<DecodeStep> step) {
-  std::vector<std::unique_ptr<DecodeStep>> steps;
-  steps.push_back(std::move(step));
-  return PieceDecoder(std::move(steps));
+/// What all models have in common; BOS and EOS are added as the file says, or else as the model does.
+void set_special(const GgufVocab& vocab, bool add_bos, bool add_eos, TokenizerParts& parts) {
+  parts.added = added_tokens(vocab);
+  parts.bos = vocab.bos;
+  parts.eos = vocab.eos;
+  if (vocab.add_bos.value_or(add_bos) && vocab.bos) parts.prefix.push_back(*vocab.bos);
+  if (vocab.add_eos.value_or(add_eos) && vocab.eos) parts.suffix.push_back(*vocab.eos);
+  for (const auto id : {vocab.eot, vocab.eom}) {
+    if (id) parts.end_tokens.push_back(*id);
+  }
+}
+
+template <typename... Steps>
+PieceDecoder decoder_of(Steps... steps) {
+  std::vector<std::unique_ptr<DecodeStep>> chain;
+  (chain.push_back(std::move(steps)), ...);
+  return PieceDecoder(std::move(chain));
 }
 
 std::unique_ptr<Tokenizer> make_byte_level_bpe(const GgufVocab& vocab) {
   TokenizerParts parts;
-  auto pre = pre_tokenizer(vocab.pre);
+  auto pre = find_gguf_pre_tokenizer(vocab.pre);
   parts.vocabulary = std::make_shared<Vocabulary>(vocab.tokens);
   const auto merges = read_merges(vocab, *parts.vocabulary);
   parts.model = std::make_unique<Bpe>(
@@ -178,14 +121,103 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(const GgufVocab& vocab) {
   parts.pre_tokenizer = std::make_unique<PreTokenizerSequence>(std::move(pre.stages));
   if (pre.nfc) parts.normalizer = make_unicode_normalizer(UnicodeForm::nfc);
   parts.decoder = decoder_of(make_byte_level_step());
-  parts.added = added_tokens(vocab);
-  parts.bos = vocab.bos;
-  parts.eos = vocab.eos;
-  if (vocab.add_bos.value_or(pre.add_bos) && vocab.bos) parts.prefix.push_back(*vocab.bos);
-  if (vocab.add_eos.value_or(false) && vocab.eos) parts.suffix.push_back(*vocab.eos);
-  for (const auto id : {vocab.eot, vocab.eom}) {
-    if (id) parts.end_tokens.push_back(*id);
+  set_special(vocab, pre.add_bos, false, parts);
+  return make_pipeline_tokenizer(std::move(parts));
+}
+
+/// SentencePiece's BPE has no list of merges: two neighbours merge if their text is a token, the token with
+/// the highest score first. Every way to cut a token into two tokens is thus a rule.
+std::vector<BpeMerge> merges_of_scores(const GgufVocab& vocab, const Vocabulary& pieces) {
+  const auto mergeable = [&](TokenId id) {
+    return id >= 0 && type_of(vocab, static_cast<std::size_t>(id)) == normal;
+  };
+  std::vector<TokenId> order;
+  for (std::size_t i = 0; i < vocab.tokens.size(); ++i) {
+    if (mergeable(static_cast<TokenId>(i))) order.push_back(static_cast<TokenId>(i));
   }
+  const auto score = [&](TokenId id) { return vocab.scores[static_cast<std::size_t>(id)]; };
+  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return score(a) > score(b); });
+  std::vector<BpeMerge> merges;
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && score(order[i]) < score(order[i - 1])) ++rank;  // equal scores: the leftmost goes first
+    const std::string_view text = pieces.piece(order[i]);
+    if (text.size() > kLongestPiece)
+      continue;  // every cut is tried, so a hostile length would cost its square
+    for (std::size_t at = 1; at < text.size(); ++at) {
+      if ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) continue;
+      const TokenId left = pieces.find(text.substr(0, at));
+      if (!mergeable(left)) continue;
+      const TokenId right = pieces.find(text.substr(at));
+      if (mergeable(right)) merges.push_back({left, right, order[i], rank});
+    }
+  }
+  return merges;
+}
+
+/// Phi-3's special tokens swallow the white space after them; GGUF has no field for that, and files of
+/// this vocabulary are known by these tokens.
+void mend_phi3(TokenizerParts& parts) {
+  const auto has = [&](std::string_view text) { return parts.vocabulary->find(text) >= 0; };
+  if (!has("<|placeholder1|>") || !has("<|assistant|>") || !has("<|end|>")) return;
+  for (AddedToken& token : parts.added) {
+    token.rstrip = token.content != "<unk>" && token.content != "<s>" && token.content != "<|endoftext|>";
+  }
+}
+
+std::unique_ptr<Tokenizer> make_sentencepiece_bpe(const GgufVocab& vocab) {
+  if (vocab.scores.empty()) malformed("tokenizer.ggml.scores is missing");
+  if (std::any_of(vocab.scores.begin(), vocab.scores.end(), [](float s) { return std::isnan(s); })) {
+    malformed("tokenizer.ggml.scores holds NaN");
+  }
+  TokenizerParts parts;
+  parts.vocabulary = std::make_shared<Vocabulary>(vocab.tokens);
+  BpeOptions options;
+  options.byte_fallback = options.fuse_unknown = true;
+  options.unknown = vocab.unknown.value_or(parts.vocabulary->find("<unk>"));
+  parts.model = std::make_unique<Bpe>(parts.vocabulary, merges_of_scores(vocab, *parts.vocabulary), options);
+  const bool prefix = vocab.add_space_prefix.value_or(true);
+  std::vector<std::unique_ptr<Normalizer>> steps;
+  if (prefix) steps.push_back(make_prepend_normalizer(" "));
+  steps.push_back(make_replace_normalizer(" ", "▁"));
+  parts.normalizer = std::make_unique<NormalizerSequence>(std::move(steps));
+  parts.decoder = decoder_of(make_replace_step("▁", " "), make_byte_fallback_step(),
+                             make_text_strip_step(" ", prefix ? 1 : 0));
+  set_special(vocab, true, false, parts);
+  mend_phi3(parts);
+  return make_pipeline_tokenizer(std::move(parts));
+}
+
+/// BERT. GGUF marks the pieces that start a word (▁) where BERT marks those that do not (##).
+std::unique_ptr<Tokenizer> make_bert(GgufVocab vocab) {
+  std::vector<std::string> spelled;
+  spelled.reserve(vocab.tokens.size());
+  bool cased = false;
+  for (std::size_t i = 0; i < vocab.tokens.size(); ++i) {
+    const std::string_view text = vocab.tokens[i];
+    const bool name = text.starts_with('[') && text.ends_with(']');
+    if (type_of(vocab, i) != normal || (name && text.size() > 2)) {
+      spelled.emplace_back(text);
+    } else if (text.starts_with("▁")) {
+      spelled.emplace_back(text.substr(std::string_view("▁").size()));
+      cased |= std::any_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+    } else {
+      spelled.push_back("##" + std::string(text));
+    }
+  }
+  std::copy(spelled.begin(), spelled.end(), vocab.tokens.begin());
+  TokenizerParts parts;
+  parts.vocabulary = std::make_shared<Vocabulary>(vocab.tokens);
+  WordPieceOptions options;
+  options.unknown = vocab.unknown.value_or(parts.vocabulary->find("[UNK]"));
+  parts.model = std::make_unique<WordPiece>(parts.vocabulary, options);
+  // An uncased vocabulary has no capitals; its text is lowercased and loses its accents.
+  parts.normalizer = make_bert_normalizer({.strip_accents = !cased, .lowercase = !cased});
+  parts.pre_tokenizer = make_bert_splitter();
+  parts.decoder = decoder_of(make_wordpiece_step("##", true));
+  if (!vocab.bos) vocab.bos = vocab.cls;
+  if (vocab.separator) vocab.eos = vocab.separator;
+  set_special(vocab, true, vocab.add_sep.value_or(true), parts);
   return make_pipeline_tokenizer(std::move(parts));
 }
 
@@ -194,8 +226,10 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(const GgufVocab& vocab) {
 std::unique_ptr<Tokenizer> make_tokenizer(const GgufVocab& vocab) {
   check(vocab);
   if (vocab.model == "gpt2") return make_byte_level_bpe(vocab);
+  if (vocab.model == "llama") return make_sentencepiece_bpe(vocab);
+  if (vocab.model == "bert") return make_bert(vocab);
   throw Error(ErrorCode::unsupported, "GGUF tokenizer: unknown model '" + std::string(vocab.model) +
-                                          "' (tokenizer.ggml.model); known: gpt2");
+                                          "' (tokenizer.ggml.model); known: gpt2, llama, bert");
 }
 
 }  // namespace metal_candle

@@ -59,7 +59,7 @@ std::vector<BpeMerge> read_merges(const Fields& model, const Vocabulary& vocabul
       left = rule[0].get_ref<const std::string&>();
       right = rule[1].get_ref<const std::string&>();
     }
-    const auto merge = find_merge(vocabulary, left, right, prefix);
+    const auto merge = find_merge(vocabulary, left, right, merges.size(), prefix);
     if (left.empty() || right.empty() || !merge) {
       model.malformed("has the merge " +
                       rule.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 100) +

@@ -108,6 +108,49 @@ TEST(GgufVocab, LoadsQuickly) {
   EXPECT_LT(best, 150);  // ten times the aim of 15 ms: sanitizers and busy machines
 }
 
+TEST(GgufVocab, LlamaIdsEqualSentencePiece) {
+  const Json golden = testing::golden_json("sentencepiece.json");
+  std::vector<std::string> pieces;
+  std::vector<float> scores;
+  std::vector<std::int32_t> types;
+  for (const Json& piece : golden["pieces"]) {
+    pieces.push_back(piece[0]);
+    scores.push_back(piece[1]);
+    types.push_back(piece[2]);  // SentencePiece's types are GGUF's
+  }
+  GgufVocab vocab;
+  vocab.model = "llama";
+  vocab.tokens.assign(pieces.begin(), pieces.end());
+  vocab.scores = scores;
+  vocab.types = types;
+  vocab.unknown = 0;
+  vocab.bos = 1;
+  vocab.eos = 2;
+  const auto tokenizer = make_tokenizer(vocab);
+  testing::expect_golden(*tokenizer, golden, {.add_special = false, .parse_special = false});
+  EXPECT_EQ(tokenizer->encode("").front(), 1);
+  EXPECT_EQ(tokenizer->encode("</s>").back(), 2);
+  EXPECT_TRUE(tokenizer->ends_generation(2));
+  vocab.add_space_prefix = false;
+  vocab.add_bos = false;
+  EXPECT_EQ(make_tokenizer(vocab)->decode(make_tokenizer(vocab)->encode(" a")), " a");
+}
+
+TEST(GgufVocab, Phi3SpecialTokensSwallowTheSpaceBehindThem) {
+  GgufVocab vocab;
+  vocab.model = "llama";
+  vocab.tokens = {"<unk>",         "▁",     "a", "<|end|>", "<|assistant|>", "<|placeholder1|>",
+                  "<|endoftext|>", "<0x0A>"};
+  const std::int32_t types[] = {2, 1, 1, 3, 3, 3, 3, 6};
+  const float scores[] = {0, -1, -2, 0, 0, 0, 0, 0};
+  vocab.types = types;
+  vocab.scores = scores;
+  vocab.unknown = 0;
+  vocab.add_space_prefix = false;
+  EXPECT_EQ(make_tokenizer(vocab)->encode("<|end|>\n a<|endoftext|>\na"),
+            (std::vector<TokenId>{3, 2, 6, 7, 2}));
+}
+
 /// "a" = 0, "b" = 1, "ab" = 2, "<s>" = 3 (control).
 struct TinyVocab {
   std::vector<std::int32_t> types{1, 1, 1, 3};

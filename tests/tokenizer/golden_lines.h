@@ -55,11 +55,11 @@ class GoldenLines {
 
 /// Compares with "texts" (ids in full, text decoded) and "blocks" (hashes of the generated lines; 10,000 in
 /// all).
-inline void expect_golden(const Tokenizer& tokenizer, const Json& golden) {
+inline void expect_golden(const Tokenizer& tokenizer, const Json& golden, const EncodeOptions& options = {}) {
   for (const Json& entry : golden["texts"]) {
     const std::string text = entry["text"];
     const std::vector<TokenId> want = entry["ids"];
-    ASSERT_EQ(tokenizer.encode(text), want) << "text: " << entry.dump();
+    ASSERT_EQ(tokenizer.encode(text, options), want) << "text: " << entry.dump();
     const std::string back = entry.value("decoded", text);
     ASSERT_EQ(tokenizer.decode(want), back) << "text: " << entry.dump();
     const auto decoder = tokenizer.make_decoder();
@@ -74,7 +74,7 @@ inline void expect_golden(const Tokenizer& tokenizer, const Json& golden) {
   for (const Json& block : golden["blocks"]) {
     std::uint64_t hash = 0xCBF29CE484222325u;
     for (std::size_t i = first; i < first + lines_per_hash; ++i) {
-      auto ids = tokenizer.encode(lines.line(i));
+      auto ids = tokenizer.encode(lines.line(i), options);
       ids.push_back(-1);
       for (const TokenId id : ids) {
         for (int shift = 0; shift < 32; shift += 8) {

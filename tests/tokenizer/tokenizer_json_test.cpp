@@ -91,6 +91,38 @@ TEST(TokenizerJson, GgufPreTokenizersCutAsTheFamiliesDo) {
   }
 }
 
+TEST(TokenizerJson, GgufBertCutsAsTheFamiliesDo) {
+  const Json family = golden_json("words.json");
+  for (const char* name : {"bert-uncased", "bert-cased"}) {
+    SCOPED_TRACE(name);
+    const auto [json, golden] = variant_of(family, name);
+    GgufVocab vocab;
+    vocab.model = "bert";
+    std::vector<std::string> pieces(json["model"]["vocab"].size());
+    std::vector<std::int32_t> types(pieces.size(), 1);
+    for (const Json& added : json["added_tokens"]) types[added["id"].get<std::size_t>()] = 3;
+    for (const auto& [piece, id] : json["model"]["vocab"].items()) {
+      const auto i = id.get<std::size_t>();
+      // As GGUF spells them: ▁ at the start of words, nothing inside.
+      pieces[i] = types[i] == 3 ? piece : piece.starts_with("##") ? piece.substr(2) : "▁" + piece;
+      if (std::string_view(name) == "bert-uncased" && types[i] == 1) {
+        // A vocabulary is known as uncased by its lack of capitals; these pieces cannot occur in its text.
+        for (char& c : pieces[i]) {
+          if (c >= 'A' && c <= 'Z') pieces[i] = "▁\x01" + std::to_string(i);
+        }
+      }
+    }
+    vocab.tokens.assign(pieces.begin(), pieces.end());
+    vocab.types = types;
+    vocab.cls = json["model"]["vocab"]["[CLS]"].get<TokenId>();
+    vocab.separator = json["model"]["vocab"]["[SEP]"].get<TokenId>();
+    Json ids_only = golden;
+    if (std::string_view(name) == "bert-cased")
+      ids_only["texts"] = Json::array();  // its decoder does no clean-up
+    expect_golden(*make_tokenizer(vocab), ids_only);
+  }
+}
+
 Json small_bpe() {
   return Json::parse(R"({"version": "1.0", "added_tokens": [
       {"id": 3, "content": "<s>", "special": true}, {"id": 4, "content": "</s>", "special": true}],
