@@ -4,6 +4,13 @@ find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 if(METAL_CANDLE_BUILD_CLI)
   find_package(CLI11 REQUIRED)
+  # Line editing of `chat`; macOS has it in its SDK.
+  find_path(EDIT_INCLUDE_DIR histedit.h REQUIRED)
+  find_library(EDIT_LIBRARY edit REQUIRED)
+  mark_as_advanced(EDIT_INCLUDE_DIR EDIT_LIBRARY)
+  add_library(edit::edit UNKNOWN IMPORTED)
+  set_target_properties(edit::edit PROPERTIES IMPORTED_LOCATION ${EDIT_LIBRARY})
+  target_include_directories(edit::edit SYSTEM INTERFACE ${EDIT_INCLUDE_DIR})
 endif()
 
 # mc_system_library(TARGET HEADER LIBRARY): a system library; static where the system has it, so that the

@@ -81,18 +81,18 @@ void ModelFlags::add_to(CLI::App& app, bool positional) {
       ->check(count_from(1))
       ->type_name("N")
       ->group("Model");
-  app.add_option("--device", device, "auto, cpu or gpu (default: auto)")
+  app.add_option("--device", device, "Where to compute (default: auto)")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}).description(""))
-      ->type_name("NAME")
+      ->type_name("auto|cpu|gpu")
       ->group("Model");
   app.add_option("-c,--ctx-size", context_size,
                  "Positions of the context (default: the model's own, at most 4096)")
       ->check(count_from(1))
       ->type_name("N")
       ->group("Model");
-  app.add_option("--kv-dtype", kv_dtype, "Cache of keys and values: f16, bf16 or f32 (default: f16)")
+  app.add_option("--kv-dtype", kv_dtype, "Type of cached keys and values (default: f16)")
       ->check(CLI::IsMember({"f16", "bf16", "f32"}).description(""))
-      ->type_name("TYPE")
+      ->type_name("f16|bf16|f32")
       ->group("Model");
 }
 
@@ -135,9 +135,10 @@ void GenerationFlags::add_to(CLI::App& app) {
   add("--logit-bias", logit_bias, "Added to one token's logit, e.g. 42=-inf (repeatable)", "ID=BIAS")
       ->allow_extra_args(false);
   add("-s,--seed", seed, "Same seed, same text (default: a new one each time)", "N");
-  app.add_option("-n,--max-tokens", options.max_tokens, "At most this many new tokens (default: 256)")
+  app.add_option("-n,--max-tokens", options.max_tokens, "At most this many new tokens")
       ->check(count_from(1))
       ->type_name("N")
+      ->capture_default_str()
       ->group("Length");
   app.add_option("--stop", options.stop, "End before this text (repeatable)")
       ->allow_extra_args(false)
@@ -169,8 +170,8 @@ CLI::Validator count_from(std::uint32_t least) {
   return {check, ""};
 }
 
-std::string read_stdin() {
-  InputFile input("-");
+std::string read_text_file(const std::string& path) {
+  InputFile input(path);
   std::string out;
   while (input.read_into(out)) {
   }

@@ -44,8 +44,8 @@ struct GenerationFlags {
 /// A check for integer flags: at least `least`, at most 2^30.
 CLI::Validator count_from(std::uint32_t least);
 
-/// Everything from standard input.
-std::string read_stdin();
+/// Everything in a file; "-" is standard input. Throws Error.
+std::string read_text_file(const std::string& path);
 
 /// Calls line(text, number) for each line of standard input, or of `path` if it is neither empty nor "-".
 /// A line ends at \n only and is passed without it; a last line without \n counts.

@@ -71,7 +71,7 @@ void run(const Flags& flags) {
     throw Error(ErrorCode::invalid_argument, "--logprobs needs --json");
   }
   if (!flags.prompt && stdin_is_terminal()) say("Type the prompt, then Ctrl-D.");
-  const std::string text = flags.prompt ? *flags.prompt : read_stdin();
+  const std::string text = flags.prompt ? *flags.prompt : read_text_file("-");
   const std::shared_ptr<Model> model = flags.model.load();
 
   Prompt prompt(text);

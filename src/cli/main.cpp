@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <sstream>
 #include <string>
 
 #include "cli/interrupt.h"
@@ -41,17 +42,6 @@ int exit_code(ErrorCode code) {
   return kFailure;
 }
 
-/// One line, whatever the message holds: a file name may contain anything.
-void report(const std::string& message) {
-  std::string line;
-  for (const char c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) line += c;
-    if (c == '\n' || c == '\t') line += ' ';
-  }
-  say(use_color() ? "metal-candle: \033[1;31merror:\033[0m " + line : "metal-candle: error: " + line);
-}
-
 int parse_and_run(int argc, char** argv) {
   CLI::App program("Runs language models from local files, on this machine alone.", "metal-candle");
   program.set_version_flag("--version", std::string("metal-candle ") + kVersion,
@@ -72,7 +62,7 @@ int parse_and_run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::string verb;
     for (const CLI::App* chosen : program.get_subcommands()) verb = " " + chosen->get_name();
-    report(std::string(error.what()) + " (see metal-candle" + verb + " --help)");
+    report_error(std::string(error.what()) + " (see metal-candle" + verb + " --help)");
     return kBadInput;
   }
 }
@@ -83,12 +73,12 @@ int run(int argc, char** argv) {
   try {
     return parse_and_run(argc, argv);
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::cancelled) report(error.what());
+    if (error.code() != ErrorCode::cancelled) report_error(error.what());
     return exit_code(error.code());
   } catch (const std::bad_alloc&) {
-    report("out of memory: try a smaller --ctx-size or a smaller model");
+    report_error("out of memory: try a smaller --ctx-size or a smaller model");
   } catch (const std::exception& error) {
-    report(std::string("unexpected failure: ") + error.what());
+    report_error(std::string("unexpected failure: ") + error.what());
   }
   return kFailure;
 }

@@ -21,6 +21,8 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+bool output_broken = false;  // written and read by the main thread only
+
 bool environment_has(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0';
@@ -37,11 +39,14 @@ void write_result(std::string_view text) {
       pollfd ready{STDOUT_FILENO, POLLOUT, 0};
       ::poll(&ready, 1, -1);
     } else if (errno != EINTR) {
+      output_broken = true;
       throw Error(ErrorCode::io_error,
                   std::string("cannot write to standard output: ") + std::strerror(errno));
     }
   }
 }
+
+bool results_can_be_written() { return !output_broken; }
 
 void write_json_line(const OrderedJson& value) {
   write_result(value.dump(-1, ' ', /*ensure_ascii=*/false, OrderedJson::error_handler_t::replace) + "\n");
@@ -59,6 +64,16 @@ void say(std::string_view text) {
   std::string line(text);
   line += '\n';
   std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+void report_error(std::string_view message) {
+  std::string line;
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) line += c;
+    if (c == '\n' || c == '\t') line += ' ';
+  }
+  say((use_color() ? "metal-candle: \033[1;31merror:\033[0m " : "metal-candle: error: ") + line);
 }
 
 bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }

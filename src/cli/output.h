@@ -19,8 +19,14 @@ void write_json_line(const OrderedJson& value);
 /// The shortest decimal that reads back as `value`: 0.1 and not 0.10000000149011612.
 double number(float value);
 
+/// No write_result() has failed so far.
+bool results_can_be_written();
+
 /// A line on standard error, for people.
 void say(std::string_view text);
+
+/// "metal-candle: error: ..." as one line, whatever the message holds: a file name may contain anything.
+void report_error(std::string_view message);
 
 bool stdin_is_terminal();
 /// Standard error is a terminal that can redraw a line.

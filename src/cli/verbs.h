@@ -14,7 +14,10 @@ void add_tokenize(CLI::App& program);
 void add_score(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_chat(CLI::App& program);
+void add_completion(CLI::App& program);
 
-inline constexpr AddVerb kVerbs[] = {add_generate, add_tokenize, add_score, add_bench, add_inspect};
+inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,    add_tokenize,  add_score,
+                                     add_bench,    add_inspect, add_completion};
 
 }  // namespace metal_candle::cli
