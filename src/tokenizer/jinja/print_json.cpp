@@ -12,7 +12,7 @@ namespace metal_candle::jinja {
 namespace {
 
 void append_unit(std::string& out, unsigned unit) {
-  std::array<char, 8> buffer{};
+  std::array<char, 12> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "\\u%04x", unit);
   out += buffer.data();
 }
