@@ -7,6 +7,8 @@
 #include "kernels/simd/attention_avx512_bf16.h"
 #include "kernels/simd/target.h"
 
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS HWY_SSSE3  // SSE4 and scalar suffice; each target takes seconds to compile
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/attention.cpp"
 #include "hwy/foreach_target.h"
@@ -52,7 +54,7 @@ Steps value_steps(KvType type, std::size_t dim) {
   return type == KvType::bf16 ? Steps{16, dim, 0} : Steps{16, 2 * dim, dim};
 }
 
-template <KvType kType, bool kFetch>
+template <KvType kType>
 void scores_of(const void* keys, std::size_t rows, std::size_t dim, std::size_t blocks, Scratch& s) {
   const auto* words = static_cast<const typename Cached<kType>::Word*>(keys);
   const Steps steps = key_steps(kType, dim);
@@ -62,9 +64,9 @@ void scores_of(const void* keys, std::size_t rows, std::size_t dim, std::size_t 
       return bf16_product(s.q, words, steps.panel, steps.pair, rows, dim, blocks, false, kLead, s.scores);
   }
 #endif
-  product<kType, kLead, kFetch>(s.q, words, steps, rows, dim, blocks, false, s.scores);
+  product<kType, kLead>(s.q, words, steps, rows, dim, blocks, false, s.scores);
 }
-template <KvType kType, bool kFetch>
+template <KvType kType>
 void add_values(const void* values, std::size_t rows, std::size_t dim, std::size_t keys, Scratch& s) {
   const auto* words = static_cast<const typename Cached<kType>::Word*>(values);
   const Steps steps = value_steps(kType, dim);
@@ -76,7 +78,7 @@ void add_values(const void* values, std::size_t rows, std::size_t dim, std::size
     }
   }
 #endif
-  product<kType, kLead, kFetch>(s.scores, words, steps, rows, keys, dim / 16, true, s.sum);
+  product<kType, kLead>(s.scores, words, steps, rows, keys, dim / 16, true, s.sum);
 }
 
 /// 2^y for y <= 0, relative error 2e-7: 2^f = 1 + f q(f) on [0, 1), fitted for least relative error (8e-8).
@@ -154,7 +156,7 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
 }
 
 /// Online softmax of `rows` query vectors over the keys that any of them sees.
-template <KvType kType, bool kFetch>
+template <KvType kType>
 void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
   const std::size_t dim = kv_dim(params.head_dim), block_bytes = kv_block_bytes(kType, params.head_dim);
   const std::size_t end = *std::max_element(s.end, s.end + rows);
@@ -166,20 +168,13 @@ void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scra
   std::size_t first = *std::min_element(s.begin, s.begin + rows) / kKvBlock * kKvBlock;
   for (; first < end; first += kKeyStep) {
     const std::size_t count = std::min(kKeyStep, end - first), offset = first / kKvBlock * block_bytes;
-    scores_of<kType, kFetch>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock,
-                             s);
+    scores_of<kType>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock, s);
     for (std::size_t r = 0; r < rows; ++r) {
       if (params.softcap > 0) soft_cap(params.softcap, count, s.scores + r * kLead);
       update_row(r, first, count, dim, s);
     }
-    add_values<kType, kFetch>(static_cast<const char*>(kv.values) + offset, rows, dim, count, s);
+    add_values<kType>(static_cast<const char*>(kv.values) + offset, rows, dim, count, s);
   }
-}
-
-/// A group of rows that fits one tile reads the cache once, from memory: decoding.
-template <KvType kType>
-void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
-  rows <= kTileRows ? run<kType, true>(params, kv, rows, s) : run<kType, false>(params, kv, rows, s);
 }
 
 void Run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {

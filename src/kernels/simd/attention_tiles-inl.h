@@ -35,8 +35,8 @@ inline constexpr std::size_t kAccumulators = 24, kTileRows = 6;
 inline constexpr std::size_t kAccumulators = 8, kTileRows = 2;
 #endif
 
-/// How far ahead of the reads a lone pass over the cache asks for memory: the hardware's own prefetch follows
-/// four streams of 64 bytes badly (20 instead of 40 GB/s).
+/// How far ahead of the reads to ask for memory, which a lone pass over the cache (decoding) needs: the
+/// hardware's own prefetch follows four streams of 64 bytes badly (20 instead of 40 GB/s).
 inline constexpr std::size_t kAhead = 8192;  // bytes
 
 /// Steps of B's layout in words of the cache type: element (x, y) of panel p with x even is at
@@ -101,7 +101,7 @@ struct Cached<KvType::bf16> {
 
 /// C[r][16p + c] = (add ? C : 0) + sum over x < depth of A[r][x] B(x, c) in panel p, for kRows rows and
 /// kPanels panels; A and C have rows of kLead floats.
-template <KvType kType, std::size_t kRows, std::size_t kPanels, std::size_t kLead, bool kFetch>
+template <KvType kType, std::size_t kRows, std::size_t kPanels, std::size_t kLead>
 void tile(const float* HWY_RESTRICT a, const typename Cached<kType>::Word* HWY_RESTRICT b, Steps steps,
           std::size_t depth, bool add, float* HWY_RESTRICT c) {
   constexpr std::size_t kCols = kPanels * kVectors;
@@ -119,10 +119,8 @@ void tile(const float* HWY_RESTRICT a, const typename Cached<kType>::Word* HWY_R
     HWY_UNROLL(8)
     for (std::size_t v = 0; v < kCols; ++v) {
       const auto* from = b + v / kVectors * steps.panel + v % kVectors * kLanes;
-      if constexpr (kFetch) {
-        hwy::Prefetch(from + kAhead / sizeof(*from));
-        if (kType != KvType::bf16) hwy::Prefetch(from + steps.odd + kAhead / sizeof(*from));
-      }
+      hwy::Prefetch(from + kAhead / sizeof(*from));
+      if (kType != KvType::bf16) hwy::Prefetch(from + steps.odd + kAhead / sizeof(*from));
       Cached<kType>::pair(from, steps.odd, even[v], odd[v]);
     }
     HWY_UNROLL(8)
@@ -158,38 +156,37 @@ constexpr std::size_t panels_at_once() {
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
-template <KvType kType, std::size_t kRows, std::size_t kLead, bool kFetch>
+template <KvType kType, std::size_t kRows, std::size_t kLead>
 void all_panels(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t depth,
                 std::size_t panels, bool add, float* c) {
   constexpr std::size_t kStep = panels_at_once<kRows>();
   std::size_t p = 0;
   for (; p + kStep <= panels; p += kStep) {
-    tile<kType, kRows, kStep, kLead, kFetch>(a, b + p * steps.panel, steps, depth, add, c + p * 16);
+    tile<kType, kRows, kStep, kLead>(a, b + p * steps.panel, steps, depth, add, c + p * 16);
   }
-  for (; p < panels; ++p)
-    tile<kType, kRows, 1, kLead, kFetch>(a, b + p * steps.panel, steps, depth, add, c + p * 16);
+  for (; p < panels; ++p) tile<kType, kRows, 1, kLead>(a, b + p * steps.panel, steps, depth, add, c + p * 16);
 }
 
 /// Tiles of kRows rows and a smaller last one.
-template <KvType kType, std::size_t kLead, bool kFetch, std::size_t kRows = kTileRows>
+template <KvType kType, std::size_t kLead, std::size_t kRows = kTileRows>
 void all_rows(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t rows,
               std::size_t depth, std::size_t panels, bool add, float* c) {
   for (; rows >= kRows; rows -= kRows, a += kRows * kLead, c += kRows * kLead) {
-    all_panels<kType, kRows, kLead, kFetch>(a, b, steps, depth, panels, add, c);
+    all_panels<kType, kRows, kLead>(a, b, steps, depth, panels, add, c);
   }
   if constexpr (kRows > 1) {
-    if (rows > 0) all_rows<kType, kLead, kFetch, kRows - 1>(a, b, steps, rows, depth, panels, add, c);
+    if (rows > 0) all_rows<kType, kLead, kRows - 1>(a, b, steps, rows, depth, panels, add, c);
   }
 }
 
 /// The whole product. All rows pass over four panels before the next four: those stay in the first-level
 /// cache.
-template <KvType kType, std::size_t kLead, bool kFetch>
+template <KvType kType, std::size_t kLead>
 void product(const float* a, const typename Cached<kType>::Word* b, Steps steps, std::size_t rows,
              std::size_t depth, std::size_t panels, bool add, float* c) {
   for (std::size_t p = 0; p < panels; p += 4) {
     const std::size_t count = panels - p < 4 ? panels - p : 4;
-    all_rows<kType, kLead, kFetch>(a, b + p * steps.panel, steps, rows, depth, count, add, c + p * 16);
+    all_rows<kType, kLead>(a, b + p * steps.panel, steps, rows, depth, count, add, c + p * 16);
   }
 }
 
