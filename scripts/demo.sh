@@ -3,7 +3,7 @@
 # what it knows of each token.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-program=build/bin/metal-candle
+program=${METAL_CANDLE:-build/bin/metal-candle}
 model=$(scripts/fetch_demo_model.sh)
 prompt="Why does a candle need air to burn? Answer in two sentences."
 
