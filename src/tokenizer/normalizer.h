@@ -1,6 +1,7 @@
 // Rewriting of text before it is cut: interface and sequence. The normalizers are in normalizers.h.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,12 +18,20 @@ class Normalizer {
   virtual std::string normalize(std::string text) const = 0;
 };
 
+/// Throws Error(malformed_file) if rules blow a text of `before` bytes up to `after`, as only hostile ones
+/// do.
+void check_growth(std::size_t before, std::size_t after);
+
 /// Several normalizers, one after the other.
 class NormalizerSequence final : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> steps) : steps_(std::move(steps)) {}
   std::string normalize(std::string text) const override {
-    for (const auto& step : steps_) text = step->normalize(std::move(text));
+    const std::size_t before = text.size();
+    for (const auto& step : steps_) {
+      text = step->normalize(std::move(text));
+      check_growth(before, text.size());
+    }
     return text;
   }
 

@@ -11,6 +11,13 @@
 #include "tokenizer/unicode.h"
 
 namespace metal_candle {
+
+void check_growth(std::size_t before, std::size_t after) {
+  if (after / 64 > before + 16384) {
+    throw Error(ErrorCode::malformed_file, "tokenizer: its rules make the text more than 64 times longer");
+  }
+}
+
 namespace {
 
 /// A normalizer made of a function from text to text.
@@ -174,6 +181,7 @@ std::unique_ptr<Normalizer> make_replace_normalizer(std::string from, std::strin
     std::size_t done = 0;
     for (; at != std::string::npos; at = text.find(from, done)) {
       out.append(text, done, at - done).append(to);
+      check_growth(text.size(), out.size());
       done = at + from.size();
     }
     return out.append(text, done);
@@ -185,6 +193,7 @@ std::unique_ptr<Normalizer> make_regex_replace_normalizer(const std::string& exp
     std::size_t done = 0;
     for (Regex::Search search(regex, text); search.next(); done = search.end()) {
       out.append(text, done, search.begin() - done).append(to);
+      check_growth(text.size(), out.size());
     }
     return done == 0 ? text : out.append(text, done);
   });

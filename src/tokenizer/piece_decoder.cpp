@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "tokenizer/byte_level.h"
+#include "tokenizer/normalizer.h"
 #include "tokenizer/unicode.h"
 
 namespace metal_candle {
@@ -27,7 +28,9 @@ class ReplaceStep final : public DecodeStep {
  public:
   ReplaceStep(std::string from, std::string to) : from_(std::move(from)), to_(std::move(to)) {}
   void push(std::string piece, DecodeState&, const Emit& emit) const override {
+    const std::size_t before = piece.size();
     replace_all(piece, from_, to_);
+    check_growth(before, piece.size());
     emit(std::move(piece));
   }
 

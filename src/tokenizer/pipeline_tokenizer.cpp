@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <limits>
 
 #include "metal_candle/error.h"
 #include "tokenizer/unicode.h"
@@ -69,9 +68,6 @@ class PipelineTokenizer final : public Tokenizer {
   }
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override {
-    if (text.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
-      throw Error(ErrorCode::invalid_argument, "tokenizer: the text is longer than 2 GiB; split it");
-    }
     std::string repaired;
     if (const std::size_t bad = find_invalid_utf8(text); bad < text.size()) {
       if (options.strict_utf8) {

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "metal_candle/error.h"
+
 namespace metal_candle {
 
 /// Part of a text, in bytes.
@@ -20,8 +22,9 @@ struct PieceRange {
 class PreTokens {
  public:
   /// Starts over with one piece. `first`: the text stands at the start of the whole input.
-  /// Requires text.size() < 2^31.
+  /// Throws Error(invalid_argument) if it is 2 GiB or more.
   void reset(std::string_view text, bool first) {
+    check_size(text.size());
     text_ = text;
     first_ = first;
     pieces_.clear();
@@ -46,6 +49,7 @@ class PreTokens {
   }
 
   /// rewrite(piece, range, out) appends the new text of each piece.
+  /// Throws Error(invalid_argument) if all of it is 2 GiB or more.
   template <typename Rewrite>
   void rewrite(const Rewrite& rewrite) {
     std::string next;
@@ -53,6 +57,7 @@ class PreTokens {
     for (PieceRange& range : pieces_) {
       const auto begin = static_cast<std::uint32_t>(next.size());
       rewrite(text(range), range, next);
+      check_size(next.size());
       range = {begin, static_cast<std::uint32_t>(next.size())};
     }
     storage_ = std::move(next);
@@ -60,6 +65,11 @@ class PreTokens {
   }
 
  private:
+  static void check_size(std::size_t size) {
+    if (size >> 31)
+      throw Error(ErrorCode::invalid_argument, "tokenizer: the text is longer than 2 GiB; split it");
+  }
+
   std::string_view text_;
   std::string storage_;
   bool first_ = true;

@@ -37,6 +37,7 @@ class PrecompiledNormalizer final : public Normalizer {
     std::string out;
     out.reserve(text.size() + 8);
     for (std::size_t at = 0; at < text.size();) {
+      check_growth(text.size(), out.size());
       const std::size_t end = grapheme_end(text, at);
       const std::string_view grapheme = std::string_view(text).substr(at, end - at);
       at = end;
