@@ -8,11 +8,14 @@ namespace {
 
 constexpr int kRows = 12;
 
-/// Even inputs in `low`, odd in `high`: 16 outputs each.
-MC_INLINE __m512i pairs(__m512 low, __m512 high) {
-  const __m512i even = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
-  const __m512i odd = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
-  return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+/// Pairs of two inputs of 16 outputs: the even input in the low halves.
+MC_INLINE __m512i pairs(__m512 even, __m512 odd) {
+  const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(odd, even);  // 16 even, then 16 odd
+  const __m512i lanes = _mm512_add_epi32(
+      _mm512_set1_epi32(0x00100000),
+      _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(0x00010001)));
+  return _mm512_permutexvar_epi16(lanes, halves);
 }
 
 template <int R>
