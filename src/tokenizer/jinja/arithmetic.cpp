@@ -129,7 +129,7 @@ Value repeat(Runtime& runtime, const Value& value, std::int64_t count) {
     std::string out;
     out.reserve(total);
     for (std::uint64_t i = 0; i < times && size > 0; ++i) out += value.as_string();
-    return runtime.string(std::move(out));
+    return runtime.string_like(value, std::move(out));
   }
   runtime.check_items(total);
   std::vector<Value> items;
@@ -144,6 +144,7 @@ Value repeat(Runtime& runtime, const Value& value, std::int64_t count) {
 }  // namespace
 
 Value arithmetic(Runtime& runtime, BinaryOp op, const Value& a, const Value& b) {
+  if (op == BinaryOp::modulo && a.is_markup()) fail_unsupported("formatting of text marked as safe");
   if (op == BinaryOp::modulo && a.is_string()) return format_percent(runtime, a.as_string(), b);
   if (a.is_integral() && b.is_integral()) return integers(op, a.as_integer(), b.as_integer());
   if (a.is_number() && b.is_number()) return floats(op, a.as_double(), b.as_double());
@@ -155,7 +156,11 @@ Value arithmetic(Runtime& runtime, BinaryOp op, const Value& a, const Value& b) 
   if (op == BinaryOp::add) {
     if (a.is_string() && b.is_string()) {
       runtime.check_string(a.as_string().size() + b.as_string().size());
-      return runtime.string(a.as_string() + b.as_string());
+      if (!a.is_markup() && !b.is_markup()) return runtime.string(a.as_string() + b.as_string());
+      const auto escaped = [](const Value& v) {
+        return v.is_markup() ? v.as_string() : escape_html(v.as_string());
+      };
+      return runtime.string_like(a.is_markup() ? a : b, escaped(a) + escaped(b));
     }
     if (is_list(a) && is_list(b)) return runtime.list(joined(runtime, a, b));
     if (is_tuple(a) && is_tuple(b)) return runtime.tuple(joined(runtime, a, b));

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "metal_candle/error.h"
+#include "tokenizer/jinja/lexer.h"
 #include "tokenizer/jinja/loop_context.h"
 #include "tokenizer/jinja/operators.h"
 #include "tokenizer/jinja/print.h"
@@ -143,7 +144,7 @@ std::string Interpreter::render(const ast::Body& body,
   try {
     execute(body, inner(std::make_shared<Scope>(Scope{nullptr, std::move(context)})));
   } catch (const Error& error) {
-    throw Error(error.code(), "chat template, line " + std::to_string(line_) + ": " + error.what());
+    throw Error(error.code(), "chat template, line " + std::to_string(line_) + ": " + one_line(error.what()));
   }
   return out;
 }

@@ -343,13 +343,22 @@ class Lexer {
 
 }  // namespace
 
+std::string one_line(std::string message) {
+  constexpr std::size_t kLongest = 2000;
+  message.resize(std::min(message.size(), kLongest));
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r' || c == '\0'; }, ' ');
+  return message;
+}
+
 void fail_syntax(int line, const std::string& message) {
-  throw Error(ErrorCode::malformed_file, "chat template, line " + std::to_string(line) + ": " + message);
+  throw Error(ErrorCode::malformed_file,
+              "chat template, line " + std::to_string(line) + ": " + one_line(message));
 }
 
 void fail_unsupported_syntax(int line, const std::string& message) {
   throw Error(ErrorCode::unsupported,
-              "chat template, line " + std::to_string(line) + ": " + message + " is not supported");
+              "chat template, line " + std::to_string(line) + ": " + one_line(message) + " is not supported");
 }
 
 std::vector<Token> tokenize(std::string_view source) { return Lexer(source).run(); }

@@ -34,6 +34,9 @@ struct Token {
 /// The last token is `end`. Throws Error(malformed_file) naming the line.
 std::vector<Token> tokenize(std::string_view source);
 
+/// A message cut to one line of bounded length; templates write into messages.
+std::string one_line(std::string message);
+
 /// Throws Error(malformed_file) or Error(unsupported) with "chat template, line N: message".
 [[noreturn]] void fail_syntax(int line, const std::string& message);
 [[noreturn]] void fail_unsupported_syntax(int line, const std::string& message);

@@ -139,6 +139,10 @@ const NamedFunction* find_function(std::span<const NamedFunction> table, std::st
 std::optional<Value> find_method(Runtime& runtime, const Value& value, std::string_view name) {
   const NamedFunction* method = find_function(methods_of(value), name);
   const std::string described = "'" + std::string(name) + "' of '" + std::string(value.type_name()) + "'";
+  // These escape their arguments.
+  if (value.is_markup() && (name == "format" || name == "join" || name == "replace")) {
+    fail_unsupported("the method " + described + " text marked as safe");
+  }
   if (method != nullptr && method->function != nullptr) {
     return runtime.function(method->name, method->function, value);
   }

@@ -73,7 +73,7 @@ std::optional<Value> find_item(Runtime& runtime, const Value& value, const Value
     const auto at = element(key.as_integer(), text::length(s));
     if (!at) return std::nullopt;
     const std::size_t begin = text::offset(s, *at);
-    return Value::string(s.substr(begin, text::decode(s, begin).size));
+    return runtime.string_like(value, s.substr(begin, text::decode(s, begin).size));
   }
   if (value.is_sequence() && is_indexed(*value.as_sequence())) {
     const auto& items = value.as_sequence()->items;
@@ -288,7 +288,7 @@ Value get_slice(Runtime& runtime, const Value& value, const Value& start, const 
       out += characters[at];
     }
   }
-  if (!is_sequence) return runtime.string(std::move(out));
+  if (!is_sequence) return runtime.string_like(value, std::move(out));
   const SequenceKind kind = value.as_sequence()->kind;
   return runtime.sequence(kind == SequenceKind::group   ? SequenceKind::tuple
                           : kind == SequenceKind::range ? SequenceKind::list

@@ -106,7 +106,8 @@ void append_repr(Runtime& runtime, std::string& out, const Value& value) {
   runtime.check_string(out.size());
   if (value.is_string()) {
     runtime.charge(value.as_string().size());
-    out += string_repr(value.as_string());
+    const std::string text = string_repr(value.as_string());
+    out += value.is_markup() ? "Markup(" + text + ")" : text;
   } else if (value.is_none()) {
     out += "None";
   } else if (value.is_undefined()) {
@@ -132,6 +133,21 @@ void append_string(Runtime& runtime, std::string& out, const Value& value) {
   runtime.charge(value.as_string().size());
   runtime.check_string(out.size() + value.as_string().size());
   out += value.as_string();
+}
+
+std::string escape_html(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '\'': out += "&#39;"; break;
+      case '"': out += "&#34;"; break;
+      default: out += c;
+    }
+  }
+  return out;
 }
 
 StringPtr to_string(Runtime& runtime, const Value& value) {

@@ -17,6 +17,9 @@ void append_repr(Runtime& runtime, std::string& out, const Value& value);
 StringPtr to_string(Runtime& runtime, const Value& value);
 void append_string(Runtime& runtime, std::string& out, const Value& value);
 
+/// The text with & < > ' " as HTML entities.
+std::string escape_html(std::string_view text);
+
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;

@@ -33,6 +33,11 @@ Value Runtime::string(std::string text) {
   return Value::string(std::move(text));
 }
 
+Value Runtime::string_like(const Value& model, std::string text) {
+  const Value out = string(std::move(text));
+  return model.is_markup() ? Value::markup(out.string_ptr()) : out;
+}
+
 Value Runtime::sequence(SequenceKind kind, std::vector<Value> items, std::string label) {
   check_items(items.size());
   charge(items.size() * sizeof(Value) + sizeof(Sequence));

@@ -53,6 +53,8 @@ class Runtime {
 
   // Makers: each charges for what it makes and checks its limit.
   Value string(std::string text);
+  /// A string, marked as HTML if `model` is.
+  Value string_like(const Value& model, std::string text);
   Value list(std::vector<Value> items) { return sequence(SequenceKind::list, std::move(items)); }
   Value tuple(std::vector<Value> items) { return sequence(SequenceKind::tuple, std::move(items)); }
   Value iterator(std::vector<Value> items) { return sequence(SequenceKind::iterator, std::move(items)); }

@@ -64,7 +64,7 @@ Value reverse(Runtime& runtime, const Value& self, const Arguments& arguments) {
   if (!self.is_string()) return runtime.iterator(std::move(out));
   std::string reversed;
   for (const Value& c : out) reversed += c.as_string();
-  return runtime.string(std::move(reversed));
+  return runtime.string_like(self, std::move(reversed));
 }
 
 Value join(Runtime& runtime, const Value& self, const Arguments& arguments) {

@@ -24,6 +24,7 @@ bool is_integer(const Value& v) { return v.is_integral() && !v.is_boolean(); }
 bool is_float(const Value& v) { return v.is_floating(); }
 bool is_number(const Value& v) { return v.is_number(); }
 bool is_string(const Value& v) { return v.is_string(); }
+bool is_escaped(const Value& v) { return v.is_markup(); }
 bool is_mapping(const Value& v) { return v.is_dict(); }
 // As in jinja2, an undefined value has a length and items, and can be called.
 bool is_sequence(const Value& v) {
@@ -109,6 +110,7 @@ constexpr NamedFunction kTests[] = {
     {"divisibleby", is_divisible_by},
     {"eq", compared<CompareOp::equal>},
     {"equalto", compared<CompareOp::equal>},
+    {"escaped", simple<is_escaped>},
     {"even", is_even},
     {"false", simple<is_false>},
     {"filter", filter_exists},

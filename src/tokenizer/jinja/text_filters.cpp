@@ -17,17 +17,17 @@ StringPtr input(Runtime& runtime, const Value& value) {
 
 Value capitalize(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("capitalize", arguments, {});
-  return runtime.string(text::capitalize(*input(runtime, self)));
+  return runtime.string_like(self, text::capitalize(*input(runtime, self)));
 }
 
 Value lower(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("lower", arguments, {});
-  return runtime.string(text::lower(*input(runtime, self)));
+  return runtime.string_like(self, text::lower(*input(runtime, self)));
 }
 
 Value upper(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("upper", arguments, {});
-  return runtime.string(text::upper(*input(runtime, self)));
+  return runtime.string_like(self, text::upper(*input(runtime, self)));
 }
 
 // Unlike str.title: words begin behind spaces, hyphens and opening brackets only.
@@ -52,16 +52,16 @@ Value title(Runtime& runtime, const Value& self, const Arguments& arguments) {
 
 Value string(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("string", arguments, {});
-  return to_string(runtime, self);
+  return self.is_markup() ? self : Value(to_string(runtime, self));
 }
 
 Value trim(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("trim", arguments, {"chars"});
   const StringPtr s = input(runtime, self);
-  if (!bound.given(0) || bound[0]->is_none()) return runtime.string(std::string(text::strip(*s)));
+  if (!bound.given(0) || bound[0]->is_none()) return runtime.string_like(self, std::string(text::strip(*s)));
   const std::string_view chars = bound.string(0, "");
   if (chars.size() > 256) fail_unsupported("trim() of more than 256 characters");
-  return runtime.string(std::string(text::strip_left(text::strip_right(*s, chars), chars)));
+  return runtime.string_like(self, std::string(text::strip_left(text::strip_right(*s, chars), chars)));
 }
 
 Value replace(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -75,25 +75,22 @@ Value center(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("center", arguments, {"width"});
   Arguments width;
   width.positional.push_back(Value::integer(bound.integer(0, 80)));
-  const Value s = to_string(runtime, self);
+  const Value s = self.is_markup() ? self : Value(to_string(runtime, self));
   return call(runtime, get_attribute(runtime, s, "center"), width);
 }
 
-Value escape(Runtime& runtime, const Value& self, const Arguments& arguments) {
+Value force_escape(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("escape", arguments, {});
-  const StringPtr s = input(runtime, self);
-  std::string out;
-  for (const char c : *s) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '\'': out += "&#39;"; break;
-      case '"': out += "&#34;"; break;
-      default: out += c;
-    }
-  }
-  return runtime.string(std::move(out));
+  return Value::markup(runtime.string(escape_html(*input(runtime, self))).string_ptr());
+}
+
+Value escape(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  return self.is_markup() ? self : force_escape(runtime, self, arguments);
+}
+
+Value safe(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  const Bound bound("safe", arguments, {});
+  return Value::markup(to_string(runtime, self));
 }
 
 Value indent(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -121,7 +118,7 @@ Value indent(Runtime& runtime, const Value& self, const Arguments& arguments) {
     runtime.charge(margin.size());
     runtime.check_string(out.size());
   }
-  return runtime.string(std::move(out));
+  return runtime.string_like(self, std::move(out));
 }
 
 Value truncate(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -138,7 +135,8 @@ Value truncate(Runtime& runtime, const Value& self, const Arguments& arguments) 
   if (static_cast<std::int64_t>(text::length(s)) - leeway <= limit) return self;
   std::string_view kept = s.substr(0, text::offset(s, static_cast<std::size_t>(limit - end_size)));
   if (!bound.truthy(1, false)) kept = text::rsplit(kept, " ", 1).front();
-  return runtime.string(std::string(kept) + std::string(end));
+  return runtime.string_like(self,
+                             std::string(kept) + (self.is_markup() ? escape_html(end) : std::string(end)));
 }
 
 Value word_count(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -157,6 +155,7 @@ Value word_count(Runtime& runtime, const Value& self, const Arguments& arguments
 }
 
 Value format(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  if (self.is_markup()) fail_unsupported("formatting of text marked as safe");
   const StringPtr s = to_string(runtime, self);
   if (arguments.named.empty()) return format_percent(runtime, *s, runtime.tuple(arguments.positional));
   if (!arguments.positional.empty()) fail("can't handle positional and keyword arguments at the same time");
@@ -196,10 +195,10 @@ Value to_json(Runtime& runtime, const Value& self, const Arguments& arguments) {
 }
 
 constexpr NamedFunction kFilters[] = {
-    {"capitalize", capitalize}, {"center", center}, {"e", escape},          {"escape", escape},
-    {"forceescape", escape},    {"format", format}, {"indent", indent},     {"lower", lower},
-    {"replace", replace},       {"safe", string},   {"string", string},     {"title", title},
-    {"tojson", to_json},        {"trim", trim},     {"truncate", truncate}, {"upper", upper},
+    {"capitalize", capitalize},    {"center", center}, {"e", escape},          {"escape", escape},
+    {"forceescape", force_escape}, {"format", format}, {"indent", indent},     {"lower", lower},
+    {"replace", replace},          {"safe", safe},     {"string", string},     {"title", title},
+    {"tojson", to_json},           {"trim", trim},     {"truncate", truncate}, {"upper", upper},
     {"wordcount", word_count},
 };
 

@@ -47,7 +47,7 @@ std::string_view Value::type_name() const noexcept {
   if (is_boolean()) return "bool";
   if (is_integral()) return "int";
   if (is_floating()) return "float";
-  if (is_string()) return "str";
+  if (is_string()) return is_markup() ? "Markup" : "str";
   if (is_dict()) return "dict";
   if (is_object()) return as_object()->type_name();
   if (is_undefined()) return "Undefined";
@@ -118,6 +118,17 @@ std::optional<Value> Object::attribute(Runtime&, std::string_view) { return std:
 
 Value Object::call(Runtime&, const Arguments&) {
   fail("'" + std::string(type_name()) + "' object is not callable");
+}
+
+// A method of marked text returns marked text.
+Value NativeFunction::call(Runtime& runtime, const Arguments& arguments) {
+  Value result = function_(runtime, self_, arguments);
+  if (!self_.is_markup()) return result;
+  if (result.is_string()) return Value::markup(result.string_ptr());
+  if (!result.is_sequence()) return result;
+  std::vector<Value> items;
+  for (const Value& item : result.as_sequence()->items) items.push_back(Value::markup(item.string_ptr()));
+  return runtime.sequence(result.as_sequence()->kind, std::move(items));
 }
 
 std::string NativeFunction::repr(Runtime&) const { return "<function " + std::string(name_) + ">"; }

@@ -26,6 +26,10 @@ struct Undefined {
 };
 
 using StringPtr = std::shared_ptr<const std::string>;
+/// A str that the filters `safe` and `escape` have marked as HTML: `+` escapes what is added to it.
+struct Markup {
+  StringPtr text;
+};
 using SequencePtr = std::shared_ptr<Sequence>;
 using DictPtr = std::shared_ptr<const Dict>;
 using ObjectPtr = std::shared_ptr<Object>;
@@ -47,11 +51,15 @@ class Value {
   /// Uncharged: for short strings of our own. Results of unbounded size come from Runtime::string.
   static Value string(std::string v) { return Value(std::make_shared<const std::string>(std::move(v))); }
 
+  static Value markup(StringPtr text) { return Value(Data(Markup{std::move(text)})); }
+
   bool is_none() const { return std::holds_alternative<std::monostate>(data_); }
   bool is_undefined() const { return std::holds_alternative<UndefinedPtr>(data_); }
   bool is_boolean() const { return std::holds_alternative<bool>(data_); }
   bool is_floating() const { return std::holds_alternative<double>(data_); }
-  bool is_string() const { return std::holds_alternative<StringPtr>(data_); }
+  /// A str, marked or not.
+  bool is_string() const { return std::holds_alternative<StringPtr>(data_) || is_markup(); }
+  bool is_markup() const { return std::holds_alternative<Markup>(data_); }
   bool is_sequence() const { return std::holds_alternative<SequencePtr>(data_); }
   bool is_dict() const { return std::holds_alternative<DictPtr>(data_); }
   bool is_object() const { return std::holds_alternative<ObjectPtr>(data_); }
@@ -60,8 +68,10 @@ class Value {
   bool is_number() const { return is_integral() || is_floating(); }
 
   // Each asks for the kind it names.
-  const std::string& as_string() const { return *std::get<StringPtr>(data_); }
-  const StringPtr& string_ptr() const { return std::get<StringPtr>(data_); }
+  const std::string& as_string() const { return *string_ptr(); }
+  const StringPtr& string_ptr() const {
+    return is_markup() ? std::get<Markup>(data_).text : std::get<StringPtr>(data_);
+  }
   const SequencePtr& as_sequence() const { return std::get<SequencePtr>(data_); }
   const DictPtr& as_dict() const { return std::get<DictPtr>(data_); }
   const ObjectPtr& as_object() const { return std::get<ObjectPtr>(data_); }
@@ -81,8 +91,8 @@ class Value {
 
  private:
   using UndefinedPtr = std::shared_ptr<const Undefined>;
-  using Data = std::variant<std::monostate, bool, std::int64_t, double, StringPtr, SequencePtr, DictPtr,
-                            ObjectPtr, UndefinedPtr>;
+  using Data = std::variant<std::monostate, bool, std::int64_t, double, StringPtr, Markup, SequencePtr,
+                            DictPtr, ObjectPtr, UndefinedPtr>;
   explicit Value(Data data) : data_(std::move(data)) {}
   Data data_;
 };
@@ -156,9 +166,7 @@ class NativeFunction final : public Object {
   std::string_view type_name() const noexcept override { return "builtin_function_or_method"; }
   std::string repr(Runtime& runtime) const override;
   bool callable() const noexcept override { return true; }
-  Value call(Runtime& runtime, const Arguments& arguments) override {
-    return function_(runtime, self_, arguments);
-  }
+  Value call(Runtime& runtime, const Arguments& arguments) override;
   std::size_t depth() const noexcept override { return self_.depth() + 1; }
 
  private:
