@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "metal_candle/error.h"
+#include "tokenizer/fail.h"
 #include "tokenizer/split_stages.h"
 #include "tokenizer/word_splitters.h"
 
@@ -71,7 +71,7 @@ GgufPreTokenizer find_gguf_pre_tokenizer(std::string_view pre) {
     isolate(spec, "[0-9][0-9][0-9]");
     spec.byte_level = false;
   } else {
-    throw Error(
+    fail_tokenizer(
         ErrorCode::unsupported,
         "GGUF tokenizer: unknown pre-tokenizer '" + std::string(pre.substr(0, 80)) +
             "' (tokenizer.ggml.pre); known: gpt-2, mpt, smollm, starcoder, refact, command-r, llama-bpe, "

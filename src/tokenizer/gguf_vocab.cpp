@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 
-#include "metal_candle/error.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/fail.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/normalizers.h"
 #include "tokenizer/pipeline_tokenizer.h"
@@ -28,7 +28,7 @@ enum GgufTokenType : std::int32_t {
 constexpr std::size_t kLongestPiece = 1024;  // bytes; real pieces stay below 200
 
 [[noreturn]] void malformed(const std::string& what) {
-  throw Error(ErrorCode::malformed_file, "GGUF tokenizer: " + what);
+  fail_tokenizer(ErrorCode::malformed_file, "GGUF tokenizer: " + what);
 }
 
 void check(const GgufVocab& vocab) {
@@ -228,8 +228,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(const GgufVocab& vocab) {
   if (vocab.model == "gpt2") return make_byte_level_bpe(vocab);
   if (vocab.model == "llama") return make_sentencepiece_bpe(vocab);
   if (vocab.model == "bert") return make_bert(vocab);
-  throw Error(ErrorCode::unsupported, "GGUF tokenizer: unknown model '" + std::string(vocab.model) +
-                                          "' (tokenizer.ggml.model); known: gpt2, llama, bert");
+  fail_tokenizer(ErrorCode::unsupported, "GGUF tokenizer: unknown model '" + std::string(vocab.model) +
+                                             "' (tokenizer.ggml.model); known: gpt2, llama, bert");
 }
 
 }  // namespace metal_candle

@@ -3,15 +3,15 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "metal_candle/error.h"
+#include "tokenizer/fail.h"
 #include "tokenizer/unicode.h"
 
 namespace metal_candle {
 namespace {
 
 [[noreturn]] void refuse(const std::string& expression, const std::string& why) {
-  throw Error(ErrorCode::unsupported,
-              "tokenizer: the regular expression '" + expression.substr(0, 200) + "' " + why);
+  fail_tokenizer(ErrorCode::unsupported,
+                 "tokenizer: the regular expression '" + expression.substr(0, 200) + "' " + why);
 }
 
 /// Unicode's White_Space, which \s means in Oniguruma; PCRE2's \s has U+180E too.

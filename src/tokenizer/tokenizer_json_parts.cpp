@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "metal_candle/error.h"
+#include "tokenizer/fail.h"
 #include "tokenizer/normalizers.h"
 #include "tokenizer/precompiled_charsmap.h"
 #include "tokenizer/regex.h"
@@ -18,11 +18,11 @@ Fields::Fields(const Json& object, std::string_view source, std::string path)
 }
 
 void Fields::malformed(const std::string& why) const {
-  throw Error(ErrorCode::malformed_file, std::string(source_) + ": " + path_ + " " + why);
+  fail_tokenizer(ErrorCode::malformed_file, std::string(source_) + ": " + path_ + " " + why);
 }
 void Fields::unsupported(const std::string& what) const {
-  throw Error(ErrorCode::unsupported,
-              std::string(source_) + ": " + path_ + ": " + what + " is not supported");
+  fail_tokenizer(ErrorCode::unsupported,
+                 std::string(source_) + ": " + path_ + ": " + what + " is not supported");
 }
 bool Fields::has(const char* key) const {
   const auto found = object_.find(key);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "metal_candle/error.h"
+#include "tokenizer/fail.h"
 #include "tokenizer/unicode.h"
 
 namespace metal_candle {
@@ -94,9 +94,9 @@ void Unigram::encode(std::string_view piece, std::vector<TokenId>& out) const {
     }
     if (!single) {
       if (unknown_ < 0) {
-        throw Error(ErrorCode::invalid_argument, "tokenizer: the vocabulary has no token for '" +
-                                                     std::string(piece.substr(at, length)) +
-                                                     "' and no unknown token");
+        fail_tokenizer(ErrorCode::invalid_argument, "tokenizer: the vocabulary has no token for '" +
+                                                        std::string(piece.substr(at, length)) +
+                                                        "' and no unknown token");
       }
       offer(at, at + length, unknown_score_, unknown_);
     }

@@ -177,6 +177,7 @@ void expect_refused(ErrorCode code, const std::string& named, const Change& chan
 TEST(TokenizerJson, RefusesWhatItCannotHonour) {
   constexpr auto kUnsupported = ErrorCode::unsupported;
   expect_refused(kUnsupported, "WordLevel", [](Json& j) { j["model"]["type"] = "WordLevel"; });
+  expect_refused(kUnsupported, "a\\x0Ab", [](Json& j) { j["model"]["type"] = "a\nb"; });
   expect_refused(kUnsupported, "'Sinhala'", [](Json& j) { j["normalizer"] = {{"type", "Sinhala"}}; });
   expect_refused(kUnsupported, "'UnicodeScripts'", [](Json& j) {
     j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
