@@ -25,7 +25,7 @@ void dequantize_blocks(const std::byte* src, float* dst, std::size_t elements) {
   const std::uint8_t* p = reinterpret_cast<const std::uint8_t*>(src);
   for (std::size_t done = 0; done < elements; p += bytes) {
     for (int sub = 0; sub < T::kSubBlocks; ++sub, done += 32) {
-      std::uint8_t codes[32];
+      std::uint8_t codes[32] = {};
       RawScales raw;
       read_block<type>(p, sub, codes, raw);
       block_values<type>(codes, raw, dst + done);

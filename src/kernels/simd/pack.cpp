@@ -52,7 +52,7 @@ void pack_quantized(std::size_t k, const std::byte* const* rows, std::byte* tile
     for (std::size_t i = 0; i < supers; ++i, src += file_bytes, dst += super_bytes) {
       Bytes* sub = dst + L::kHeaderBytes;
       for (int j = 0; j < L::kSubBlocks; ++j, sub += L::kSubBytes) {
-        Bytes codes[32];
+        Bytes codes[32] = {};
         RawScales raw;
         read_block<type>(src, j, codes, raw);
         if (j == 0) {
@@ -85,10 +85,38 @@ void unpack_quantized(std::size_t k, const std::byte* tile, int row, float* out)
 }
 
 /// Byte offset of input i of a row in a dense tile.
-std::size_t dense_offset(DType type, std::size_t i, std::size_t row) {
+template <DType type>
+std::size_t dense_offset(std::size_t i, std::size_t row) {
   if (type == DType::f32) return 128 * i + 4 * row;
   if (type == DType::f16) return 64 * i + 2 * row;
   return 128 * (i / 2) + 4 * row + 2 * (i % 2);
+}
+
+template <DType type>
+void pack_dense(std::size_t k, const std::byte* const* rows, std::byte* tile) {
+  constexpr std::size_t kSize = type == DType::f32 ? 4 : 2, kBlock = 64;  // that part of the tile stays in L1
+  std::memset(tile, 0, dense_tile_bytes(type, k));
+  for (std::size_t begin = 0; begin < k; begin += kBlock) {
+    const std::size_t end = begin + kBlock < k ? begin + kBlock : k;
+    for (std::size_t row = 0; row < kTileRows; ++row) {
+      if (!rows[row]) continue;
+      for (std::size_t i = begin; i < end; ++i) {
+        std::memcpy(tile + dense_offset<type>(i, row), rows[row] + i * kSize, kSize);
+      }
+    }
+  }
+}
+
+template <DType type>
+void unpack_dense(std::size_t k, const std::byte* tile, std::size_t row, float* out) {
+  for (std::size_t i = 0; i < k; ++i) {
+    const Bytes* p = reinterpret_cast<const Bytes*>(tile) + dense_offset<type>(i, row);
+    if constexpr (type == DType::f32) {
+      std::memcpy(out + i, p, sizeof(float));
+    } else {
+      out[i] = type == DType::f16 ? f16_to_float(formats::load_u16(p)) : bf16_to_float(formats::load_u16(p));
+    }
+  }
 }
 
 }  // namespace
@@ -119,12 +147,10 @@ std::size_t packed_tile_bytes(const WeightFormat& weight, std::size_t k) {
 void pack_tile(const WeightFormat& weight, std::size_t k, const std::byte* const* rows, std::byte* tile) {
   const DType type = weight.type;
   if (visit_quantized(type, [&](auto traits) { pack_quantized<traits.kType>(k, rows, tile); })) return;
-  std::memset(tile, 0, dense_tile_bytes(type, k));
-  const std::size_t size = block_bytes(type);
-  for (std::size_t row = 0; row < kTileRows; ++row) {
-    if (!rows[row]) continue;
-    for (std::size_t i = 0; i < k; ++i)
-      std::memcpy(tile + dense_offset(type, i, row), rows[row] + i * size, size);
+  switch (type) {
+    case DType::f32: return pack_dense<DType::f32>(k, rows, tile);
+    case DType::f16: return pack_dense<DType::f16>(k, rows, tile);
+    default: return pack_dense<DType::bf16>(k, rows, tile);
   }
 }
 
@@ -134,14 +160,10 @@ void unpack_row(const WeightFormat& weight, std::size_t k, const std::byte* tile
   if (weight.bits) return unpack_affine_row(weight, k, reinterpret_cast<const Bytes*>(tile), row, out);
   const DType type = weight.type;
   if (visit_quantized(type, [&](auto traits) { unpack_quantized<traits.kType>(k, tile, row, out); })) return;
-  for (std::size_t i = 0; i < k; ++i) {
-    const std::byte* p = tile + dense_offset(type, i, row_in_tile);
-    if (type == DType::f32) {
-      std::memcpy(out + i, p, sizeof(float));
-    } else {
-      const std::uint16_t bits = formats::load_u16(reinterpret_cast<const Bytes*>(p));
-      out[i] = type == DType::f16 ? f16_to_float(bits) : bf16_to_float(bits);
-    }
+  switch (type) {
+    case DType::f32: return unpack_dense<DType::f32>(k, tile, row_in_tile, out);
+    case DType::f16: return unpack_dense<DType::f16>(k, tile, row_in_tile, out);
+    default: return unpack_dense<DType::bf16>(k, tile, row_in_tile, out);
   }
 }
 

@@ -11,9 +11,10 @@ void read_codes(const Bytes* block, Bytes* codes) {
   if constexpr (bits == 8) {
     std::memcpy(codes, block, 32);
   } else {
-    for (int i = 0; i < 16; ++i) {
-      codes[2 * i] = block[i] & 15;
-      codes[2 * i + 1] = block[i] >> 4;
+    for (int i = 0; i < 32; i += 4) {  // a nibble to each byte
+      std::uint32_t word = formats::load_u16(block + i / 2);
+      word = (word | word << 8) & 0x00ff00ffu;
+      store_u32(codes + i, (word | word << 4) & 0x0f0f0f0fu);
     }
   }
 }

@@ -118,6 +118,20 @@ static inline std::uint32_t load_u32(const std::uint8_t* p) noexcept {
   return v;
 }
 
+/// Bits [shift, shift + bits) of each of 32 bytes, moved up by `up` and added to codes. Eight bytes at a
+/// time.
+template <int bits, int up = 0>
+static inline void add_field(const std::uint8_t* p, int shift, std::uint8_t* codes) noexcept {
+  constexpr std::uint64_t mask = 0x0101010101010101u * ((1u << bits) - 1);
+  for (int i = 0; i < 32; i += 8) {
+    std::uint64_t word, code;
+    std::memcpy(&word, p + i, 8);
+    std::memcpy(&code, codes + i, 8);
+    code |= (word >> shift & mask) << up;
+    std::memcpy(codes + i, &code, 8);
+  }
+}
+
 /// 16 bytes of nibbles: the low ones are elements 0-15, the high ones 16-31.
 static inline void split_nibbles(const std::uint8_t* p, std::uint8_t* codes) noexcept {
   for (int i = 0; i < 16; ++i) {
@@ -146,7 +160,8 @@ static inline std::uint8_t scale_k3(const std::uint8_t* p, int i) noexcept {
 
 }  // namespace formats
 
-/// Codes 0 .. 2^bits−1 and scales of the 32 elements `sub` of the file block at `p`.
+/// Codes 0 .. 2^bits−1 and scales of the 32 elements `sub` of the file block at `p`. `codes` holds zeros
+/// before.
 template <DType type>
 void read_block(const std::uint8_t* p, int sub, std::uint8_t* codes, RawScales& raw) noexcept {
   using namespace formats;
@@ -161,7 +176,11 @@ void read_block(const std::uint8_t* p, int sub, std::uint8_t* codes, RawScales& 
     if constexpr (type == DType::q5_1) raw.dmin = load_u16(p + 2);
     split_nibbles(p + header + 4, codes);
     const std::uint32_t high = load_u32(p + header);
-    for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] | (high >> i & 1u) << 4);
+    for (int i = 0; i < 32; i += 4) {
+      const std::uint32_t bits = ((high >> i & 15u) * 0x00204081u & 0x01010101u) << 4;  // one to each byte
+      const std::uint32_t word = load_u32(codes + i) | bits;
+      std::memcpy(codes + i, &word, 4);
+    }
   } else if constexpr (type == DType::q8_0) {
     raw.d = load_u16(p);
     for (int i = 0; i < 32; ++i) codes[i] = p[2 + i] ^ 0x80;
@@ -172,36 +191,25 @@ void read_block(const std::uint8_t* p, int sub, std::uint8_t* codes, RawScales& 
       raw.s[g] = p[2 * sub + g] & 15;
       raw.m[g] = p[2 * sub + g] >> 4;
     }
-    const std::uint8_t* q = p + 16 + 32 * (sub / 4);
-    for (int i = 0; i < 32; ++i) codes[i] = q[i] >> (2 * (sub % 4)) & 3;
+    add_field<2>(p + 16 + 32 * (sub / 4), 2 * (sub % 4), codes);
   } else if constexpr (type == DType::q3_k) {  // hmask[32] qs[64] scales[12] d
     raw.d = load_u16(p + 108);
     for (int g = 0; g < 2; ++g) raw.s[g] = scale_k3(p + 96, 2 * sub + g);
-    const std::uint8_t* q = p + 32 + 32 * (sub / 4);
-    for (int i = 0; i < 32; ++i) {
-      codes[i] = static_cast<std::uint8_t>((q[i] >> (2 * (sub % 4)) & 3) | (p[i] >> sub & 1) << 2);
-    }
+    add_field<2>(p + 32 + 32 * (sub / 4), 2 * (sub % 4), codes);
+    add_field<1, 2>(p, sub, codes);
   } else if constexpr (type == DType::q4_k || type == DType::q5_k) {  // d dmin scales[12] (qh[32]) qs[128]
     raw.d = load_u16(p);
     raw.dmin = load_u16(p + 2);
     scale_min_k4(p + 4, sub, raw);
-    const std::uint8_t* q = p + (type == DType::q4_k ? 16 : 48) + 32 * (sub / 2);
-    for (int i = 0; i < 32; ++i) codes[i] = q[i] >> (4 * (sub % 2)) & 15;
-    if constexpr (type == DType::q5_k) {
-      for (int i = 0; i < 32; ++i)
-        codes[i] = static_cast<std::uint8_t>(codes[i] | (p[16 + i] >> sub & 1) << 4);
-    }
+    add_field<4>(p + (type == DType::q4_k ? 16 : 48) + 32 * (sub / 2), 4 * (sub % 2), codes);
+    if constexpr (type == DType::q5_k) add_field<1, 4>(p + 16, sub, codes);
   } else {  // q6_k: ql[128] qh[64] scales[16] d
     static_assert(type == DType::q6_k);
     raw.d = load_u16(p + 208);
     for (int g = 0; g < 2; ++g) raw.s[g] = p[192 + 2 * sub + g];
     const int quarter = sub % 4;
-    const std::uint8_t* low = p + 64 * (sub / 4) + 32 * (quarter % 2);
-    const std::uint8_t* high = p + 128 + 32 * (sub / 4);
-    for (int i = 0; i < 32; ++i) {
-      codes[i] = static_cast<std::uint8_t>((low[i] >> (4 * (quarter / 2)) & 15) |
-                                           (high[i] >> (2 * quarter) & 3) << 4);
-    }
+    add_field<4>(p + 64 * (sub / 4) + 32 * (quarter % 2), 4 * (quarter / 2), codes);
+    add_field<2, 4>(p + 128 + 32 * (sub / 4), 2 * quarter, codes);
   }
 }
 
