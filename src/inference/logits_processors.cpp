@@ -1,6 +1,7 @@
 #include "inference/logits_processors.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -64,19 +65,46 @@ void Candidates::weigh(float temperature) {
   simd::softmax(logits_.data(), logits_.size(), 1.0f / std::max(temperature, kColdest), weights_.data());
 }
 
-void Candidates::keep_mass(std::span<const float> keys, double mass) {
-  // The mass usually sits in a few tokens: select a few, and more only if they do not reach it.
-  for (std::size_t k = 64;; k *= 4) {
-    order_.resize(std::min(k, keys.size()));
-    simd::top_k(keys.data(), keys.size(), order_.size(), order_.data());
-    double sum = 0;
-    std::size_t kept = 0;
-    while (kept < order_.size() && sum < mass) sum += weights_[order_[kept++]];
-    if (sum >= mass || order_.size() == keys.size()) {
-      order_.resize(kept);
-      break;
-    }
+std::size_t Candidates::keep_mass_by_histogram(std::span<const float> keys, double mass) {
+  constexpr std::size_t kBuckets = 2048;
+  constexpr float kRange = 64;  // keys are logarithms: what lies further below weighs nothing
+  const float top = simd::row_max(keys.data(), keys.size());
+  const auto bucket = [&](std::size_t i) {
+    return static_cast<std::size_t>(std::min(top - keys[i], kRange) * ((kBuckets - 1) / kRange));
+  };
+  std::array<double, kBuckets> masses{};
+  for (std::size_t i = 0; i < keys.size(); ++i) masses[bucket(i)] += weights_[i];
+  double sum = 0;
+  std::size_t last = 0;  // the bucket in which the mass is reached
+  while (last + 1 < kBuckets && sum + masses[last] < mass) sum += masses[last++];
+
+  order_.clear();
+  std::vector<std::uint32_t> border;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const std::size_t b = bucket(i);
+    if (b < last) order_.push_back(static_cast<std::uint32_t>(i));
+    if (b == last) border.push_back(static_cast<std::uint32_t>(i));
   }
+  std::stable_sort(border.begin(), border.end(), [&](auto a, auto b) { return keys[a] > keys[b]; });
+  for (std::size_t i = 0; i < border.size() && sum < mass; ++i) {
+    sum += weights_[border[i]];
+    order_.push_back(border[i]);
+  }
+  return order_.size();
+}
+
+void Candidates::keep_mass(std::span<const float> keys, double mass) {
+  // Usually a few tokens hold the mass: selecting and adding those up is much the cheapest.
+  constexpr std::size_t kFew = 256;
+  order_.resize(std::min(kFew, keys.size()));
+  simd::top_k(keys.data(), keys.size(), order_.size(), order_.data());
+  double sum = 0;
+  std::size_t kept = 0;
+  while (kept < order_.size() && sum < mass) sum += weights_[order_[kept++]];
+  if (sum < mass && order_.size() < keys.size()) {
+    kept = keep_mass_by_histogram(keys, mass);
+  }
+  order_.resize(kept);
   // keys may be logits_ itself, so both vectors change only now.
   std::vector<TokenId> tokens(order_.size());
   std::vector<float> logits(order_.size());

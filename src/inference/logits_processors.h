@@ -50,6 +50,8 @@ class Candidates {
   void weigh(float temperature);
   /// Keeps the fewest candidates, in falling order of `keys`, whose weights reach `mass`.
   void keep_mass(std::span<const float> keys, double mass);
+  /// The indices of the same candidates into order_, in linear time; returns their number.
+  std::size_t keep_mass_by_histogram(std::span<const float> keys, double mass);
   template <typename Keep>
   void keep_if(const Keep& keep);
 

@@ -109,7 +109,7 @@ TEST(TokenQueue, AnExternalStopRequestCancels) {
 }
 
 TEST(TokenQueue, NoWakeUpIsLostWhenBothSidesRaceWithCancel) {
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < 100; ++round) {
     TokenQueue<int> queue(1 + round % 3);
     std::jthread producer([&] {
       for (int i = 0; queue.push(i); ++i) {
