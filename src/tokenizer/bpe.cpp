@@ -27,20 +27,14 @@ std::size_t slot_of(std::uint64_t pair, std::size_t mask) {
 }  // namespace
 
 std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
-                                   std::string_view right, std::size_t rank, std::string_view prefix) {
-  char buffer[256];
-  std::string big;
+                                   std::string_view right, std::size_t rank, std::string_view prefix,
+                                   TokenId guess) {
+  BpeMerge merge{vocabulary.find(left), vocabulary.find(right), guess, static_cast<std::uint32_t>(rank)};
   const std::string_view rest = right.starts_with(prefix) ? right.substr(prefix.size()) : right;
-  const std::size_t size = left.size() + rest.size();
-  char* text = buffer;
-  if (size > sizeof buffer) {
-    big.resize(size);
-    text = big.data();
+  const std::string_view guessed = vocabulary.piece(guess);
+  if (guessed.size() != left.size() + rest.size() || !guessed.starts_with(left) || !guessed.ends_with(rest)) {
+    merge.merged = vocabulary.find(std::string(left).append(rest));
   }
-  std::copy(left.begin(), left.end(), text);
-  std::copy(rest.begin(), rest.end(), text + left.size());
-  const BpeMerge merge{vocabulary.find(left), vocabulary.find(right), vocabulary.find({text, size}),
-                       static_cast<std::uint32_t>(rank)};
   if (merge.left < 0 || merge.right < 0 || merge.merged < 0) return std::nullopt;
   return merge;
 }

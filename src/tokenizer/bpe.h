@@ -68,9 +68,11 @@ class Bpe final : public TokenModel {
   std::unique_ptr<std::atomic<std::uint8_t>[]> reachable_;
 };
 
-/// The rule of this rank for pieces left and right of `vocabulary`. `prefix`: the continuing prefix to drop
-/// from right. Empty if one of the three is not in the vocabulary.
+/// The rule of this rank for pieces left and right of `vocabulary`; empty if one of the three is not in it.
+/// `prefix`: the continuing prefix to drop from right. `guess`: the merged id, if that is what it turns out
+/// to be; it saves a look-up, for most vocabularies number their merges in order.
 std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
-                                   std::string_view right, std::size_t rank, std::string_view prefix = {});
+                                   std::string_view right, std::size_t rank, std::string_view prefix = {},
+                                   TokenId guess = -1);
 
 }  // namespace metal_candle

@@ -65,7 +65,8 @@ std::vector<BpeMerge> read_merges(const GgufVocab& vocab, const Vocabulary& piec
     const std::size_t space = line.find(' ', 1);  // a piece may itself start with a space
     std::optional<BpeMerge> merge;
     if (space != std::string_view::npos)
-      merge = find_merge(pieces, line.substr(0, space), line.substr(space + 1), merges.size());
+      merge = find_merge(pieces, line.substr(0, space), line.substr(space + 1), merges.size(), {},
+                         merges.empty() ? -1 : merges.back().merged + 1);
     if (!merge) {
       malformed("merge " + std::to_string(merges.size()) + " ('" + std::string(line.substr(0, 80)) +
                 "') is not two known tokens that join to a third");
