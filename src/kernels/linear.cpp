@@ -35,15 +35,25 @@ struct Job {
   std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }
 };
 
+// Whether a weight multiplies int8 activations; the others take them as floats.
+bool integer_products(const simd::WeightFormat& format) {
+  return simd::same_activations(format, DType::q8_0);
+}
+
+// Half-precision weights lose nothing that matters when long prompts multiply them as bf16; f32 ones would.
+simd::DenseProducts products(const simd::WeightFormat& format, std::size_t total_rows) {
+  return format.type == DType::f32 ? simd::DenseProducts::f32 : simd::dense_products(total_rows);
+}
+
 // Rows of x made ready for the product, once for each of the two kinds of weights in the stack.
 class Activations {
  public:
   /// Lays out `rows` rows in memory of bytes(job, rows).
   Activations(const Job& job, std::byte* memory, std::size_t rows) {
     for (const Segment& s : job.spec.weight->segments()) {
-      Kind& kind = kinds_[is_quantized(s.dtype)];
+      Kind& kind = kinds_[integer_products(s.format)];
       if (kind.data) continue;
-      kind = {s.dtype, simd::activation_row_bytes(s.dtype, job.k()), memory};
+      kind = {s.format, simd::activation_row_bytes(s.format, job.k()), memory};
       memory += kind.stride * rows;
     }
   }
@@ -51,7 +61,7 @@ class Activations {
   /// An upper bound: segments may share a kind.
   static std::size_t bytes(const Job& job, std::size_t rows) {
     std::size_t sum = 0;
-    for (const Segment& s : job.spec.weight->segments()) sum += simd::activation_row_bytes(s.dtype, job.k());
+    for (const Segment& s : job.spec.weight->segments()) sum += simd::activation_row_bytes(s.format, job.k());
     return sum * rows;
   }
 
@@ -62,19 +72,19 @@ class Activations {
       x = normed;
     }
     for (const Kind& kind : kinds_)
-      if (kind.data) simd::prepare_activations(kind.dtype, x, job.k(), kind.data + row * kind.stride);
+      if (kind.data) simd::prepare_activations(kind.format, x, job.k(), kind.data + row * kind.stride);
   }
 
   const std::byte* row(const Segment& segment, std::size_t index) const {
-    const Kind& kind = kinds_[is_quantized(segment.dtype)];
+    const Kind& kind = kinds_[integer_products(segment.format)];
     return kind.data + index * kind.stride;
   }
-  std::size_t stride(const Segment& segment) const { return kinds_[is_quantized(segment.dtype)].stride; }
+  std::size_t stride(const Segment& segment) const { return kinds_[integer_products(segment.format)].stride; }
 
  private:
   struct Kind {
-    DType dtype = DType::f32;  ///< any weight type of this kind
-    std::size_t stride = 0;    ///< bytes a row
+    simd::WeightFormat format = DType::f32;  // any weight of this kind
+    std::size_t stride = 0;                  // bytes a row
     std::byte* data = nullptr;
   };
   std::array<Kind, 2> kinds_;  // dense, quantized
@@ -84,8 +94,9 @@ class Activations {
 void multiply(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
               std::size_t rows, std::size_t begin, std::size_t end, float* out) {
   for (std::size_t t = begin; t < end; ++t)
-    simd::linear_tile(segment.dtype, job.k(), segment.tile(t), acts.row(segment, row), acts.stride(segment),
-                      rows, out + (t - begin) * simd::kTileRows, kBlockColumns);
+    simd::linear_tile(segment.format, job.k(), segment.tile(t), acts.row(segment, row), acts.stride(segment),
+                      rows, out + (t - begin) * simd::kTileRows, kBlockColumns,
+                      products(segment.format, job.rows));
 }
 
 void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,

@@ -9,17 +9,18 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
+#include "kernels/simd/weight_format.h"
 #include "kernels/weight_arena.h"
 
 namespace metal_candle {
 
 /// A stored matrix [n, k] in its file's own format.
 struct MatrixSource {
-  DType dtype = DType::f32;
-  std::size_t n = 0;  ///< output features (rows)
-  std::size_t k = 0;  ///< input features
-  std::span<const std::byte> data;
+  simd::WeightFormat format = DType::f32;
+  std::size_t n = 0;                          ///< output features (rows)
+  std::size_t k = 0;                          ///< input features
+  std::span<const std::byte> data;            ///< rows, or the codes of affine rows
+  std::span<const std::byte> scales, biases;  ///< affine formats only: [n, k / group]
   /// Stored row that output row i comes from; empty: i itself. (Undoes GGUF's permutation of q and k.)
   std::function<std::size_t(std::size_t)> row;
 };
@@ -29,7 +30,7 @@ class PackedLinear {
  public:
   /// One stored matrix as tiles of simd::kTileRows output rows.
   struct Segment {
-    DType dtype;
+    simd::WeightFormat format;
     std::size_t n;          ///< output features
     std::size_t out_begin;  ///< first output feature in the stack
     std::size_t tiles;

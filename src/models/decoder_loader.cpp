@@ -149,18 +149,51 @@ class Loader {
     std::vector<MatrixSource> sources;
     for (const Matrix& m : matrices) sources.push_back(source(m, layer));
     auto packed = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, *arena_));
-    for (const Matrix& m : matrices) store_.release(tensor(m, layer));
-    for (const MatrixSource& s : sources) done_ += s.data.size();
+    for (const Matrix& m : matrices) store_.release(tensor(name(m.role, layer) + ".weight"));
+    for (const MatrixSource& s : sources) done_ += s.data.size() + s.scales.size() + s.biases.size();
     if (progress_) progress_(static_cast<double>(done_) / static_cast<double>(store_.total_bytes()));
     return packed;
   }
 
   MatrixSource source(const Matrix& m, std::uint32_t layer) const {
-    const StoredTensor& t = tensor(m, layer);
+    const std::string base = name(m.role, layer);
+    if (store_.find(base + ".scales")) return affine_source(m, base);
+    const StoredTensor& t = tensor(base + ".weight", {m.n, m.k});
     if (!simd::linear_supports(t.dtype))
       throw Error(ErrorCode::unsupported, store_.path().string() + ": " + t.name + ": element type " +
                                               std::string(metal_candle::name(t.dtype)) + " has no kernel");
-    return {t.dtype, m.n, m.k, t.data, row_map(m)};
+    return {t.dtype, m.n, m.k, t.data, {}, {}, row_map(m)};
+  }
+
+  // MLX's affine quantization: bits and group follow from the shapes of codes and scales.
+  MatrixSource affine_source(const Matrix& m, const std::string& base) const {
+    const StoredTensor& codes = tensor(base + ".weight");
+    const StoredTensor& scales = tensor(base + ".scales");
+    const auto shape_of = [&](const StoredTensor& t) {
+      return t.shape.size() == 2 && t.shape[0] == m.n ? t.shape[1] : 0;
+    };
+    const std::uint64_t words = shape_of(codes), groups = shape_of(scales);
+    if (codes.dtype != DType::u32 || words == 0 || groups == 0 || words * 32 % m.k != 0 || m.k % groups != 0)
+      fail(codes.name, "shape " + shape_text(codes) + " with scales " + shape_text(scales) +
+                           " is no affine quantization of [" + std::to_string(m.n) + ", " +
+                           std::to_string(m.k) + "]");
+    const StoredTensor& biases = tensor(base + ".biases", scales.shape);
+    const std::uint64_t bits = words * 32 / m.k, group = m.k / groups;
+    if ((bits != 4 && bits != 8) || (group != 32 && group != 64 && group != 128) ||
+        biases.dtype != scales.dtype)
+      unsupported_affine(codes.name, bits, group);
+    const auto format = simd::WeightFormat::affine(static_cast<std::uint8_t>(bits),
+                                                   static_cast<std::uint16_t>(group), scales.dtype);
+    if (!simd::linear_supports(format)) unsupported_affine(codes.name, bits, group);
+    return {format, m.n, m.k, codes.data, scales.data, biases.data, row_map(m)};
+  }
+
+  [[noreturn]] void unsupported_affine(const std::string& tensor, std::uint64_t bits,
+                                       std::uint64_t group) const {
+    throw Error(ErrorCode::unsupported,
+                store_.path().string() + ": " + tensor + ": " + std::to_string(bits) +
+                    "-bit quantization in groups of " + std::to_string(group) +
+                    " is not supported (4 and 8 bits in groups of 32, 64, 128 with float scales are)");
   }
 
   // llama-architecture GGUF files interleave the two halves of each rotated head (llama.cpp's converter); we
@@ -174,33 +207,35 @@ class Loader {
     };
   }
 
-  const StoredTensor& tensor(const Matrix& m, std::uint32_t layer) const {
-    const std::string wanted = name(m.role, layer) + ".weight";
+  const StoredTensor& tensor(const std::string& wanted) const {
     const StoredTensor* found = store_.find(wanted);
     if (!found) fail(wanted, "is missing");
-    if (found->shape != std::vector<std::uint64_t>{m.n, m.k})
-      fail(wanted, "expected shape [" + std::to_string(m.n) + ", " + std::to_string(m.k) + "], got " +
-                       shape_text(*found));
     return *found;
+  }
+  const StoredTensor& tensor(const std::string& wanted, const std::vector<std::uint64_t>& shape) const {
+    const StoredTensor& found = tensor(wanted);
+    if (found.shape != shape)
+      fail(wanted, "expected shape " + shape_text(shape) + ", got " + shape_text(found));
+    return found;
   }
 
   std::vector<float> vector(const std::string& wanted, std::size_t n) const {
-    const StoredTensor* found = store_.find(wanted);
-    if (!found) fail(wanted, "is missing");
-    if (found->shape != std::vector<std::uint64_t>{n})
-      fail(wanted, "expected shape [" + std::to_string(n) + "], got " + shape_text(*found));
+    const StoredTensor& found = tensor(wanted, {n});
+    if (!simd::can_dequantize(found.dtype)) fail(wanted, "expected float values");
     std::vector<float> out(n);
-    simd::dequantize(found->dtype, found->data.data(), out.data(), n);
+    simd::dequantize(found.dtype, found.data.data(), out.data(), n);
     return out;
   }
 
   std::string name(WeightRole role, std::uint32_t layer) const { return weight_name(scheme_, role, layer); }
 
-  static std::string shape_text(const StoredTensor& t) {
+  static std::string shape_text(const std::vector<std::uint64_t>& shape) {
     std::string text = "[";
-    for (std::size_t i = 0; i < t.shape.size(); ++i) text += (i ? ", " : "") + std::to_string(t.shape[i]);
+    for (std::size_t i = 0; i < shape.size(); ++i)
+      text.append(i ? ", " : "").append(std::to_string(shape[i]));
     return text + "]";
   }
+  static std::string shape_text(const StoredTensor& t) { return shape_text(t.shape); }
 
   [[noreturn]] void fail(const std::string& tensor, const std::string& what) const {
     throw Error(ErrorCode::malformed_file, store_.path().string() + ": " + tensor + ": " + what);

@@ -158,6 +158,12 @@ ModelConfig config_from_json(const Json& json, const std::string& file) {
   }
   if (read.number("partial_rotary_factor", 1) != 1)
     fail(ErrorCode::unsupported, file, "partial_rotary_factor", "only 1 is supported");
+  for (const char* key : {"quantization", "quantization_config"})
+    if (const Json* quantization = read.find(key)) {
+      const std::string mode = JsonReader(*quantization, file).text("mode", "affine");
+      if (mode != "affine" || quantization->contains("quant_method"))
+        fail(ErrorCode::unsupported, file, key, "only MLX's affine quantization is supported");
+    }
   c.attention_bias = read.boolean("attention_bias", false);
   c.mlp_bias = read.boolean("mlp_bias", false);
   if (read.find("tie_word_embeddings")) c.tied_embeddings = read.boolean("tie_word_embeddings", false);

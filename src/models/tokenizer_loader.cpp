@@ -3,9 +3,13 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "core/json.h"
+#include "io/mapped_file.h"
 #include "metal_candle/error.h"
 #include "tokenizer/gguf_vocab.h"
+#include "tokenizer/tokenizer_json.h"
 
 namespace metal_candle {
 namespace {
@@ -14,6 +18,26 @@ std::optional<TokenId> token_id(const GgufMetadata& meta, std::string_view key) 
   const auto value = meta.optional_u64(key);
   if (!value || *value > static_cast<std::uint64_t>(std::numeric_limits<TokenId>::max())) return std::nullopt;
   return static_cast<TokenId>(*value);
+}
+
+// Empty if there is no such file.
+std::string read_text(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return {};
+  const MappedFile file = MappedFile::open(path);
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+}
+
+// generation_config.json's eos_token_id: one id or a list.
+std::vector<TokenId> generation_end_tokens(const std::filesystem::path& path) {
+  const std::string text = read_text(path);
+  if (text.empty()) return {};
+  const Json json = parse_json(text, path.string());
+  const Json ids = json.is_object() ? json.value("eos_token_id", Json()) : Json();
+  std::vector<TokenId> out;
+  for (const Json& id : ids.is_array() ? ids : Json::array({ids}))
+    if (id.is_number_integer() && id >= 0 && id <= std::numeric_limits<TokenId>::max())
+      out.push_back(id.get<TokenId>());
+  return out;
 }
 
 }  // namespace
@@ -50,6 +74,13 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufFile& gguf) {
   return make_tokenizer(vocab);
 }
 
-std::unique_ptr<Tokenizer> tokenizer_from_directory(const std::filesystem::path&) { return nullptr; }
+std::unique_ptr<Tokenizer> tokenizer_from_directory(const std::filesystem::path& directory) {
+  const auto path = directory / "tokenizer.json";
+  if (!std::filesystem::exists(path)) return nullptr;
+  const std::string json = read_text(path), config = read_text(directory / "tokenizer_config.json");
+  const std::string source = path.string();
+  return make_tokenizer(
+      TokenizerJson{json, config, source, generation_end_tokens(directory / "generation_config.json")});
+}
 
 }  // namespace metal_candle

@@ -1,4 +1,5 @@
-// Properties that hold for any decoder: causality, cached decoding, any split of a prompt, rows that do not mix.
+// Properties that hold for any decoder: causality, cached decoding, any split of a prompt, rows that do not
+// mix.
 #include "models/decoder.h"
 
 #include <gtest/gtest.h>
@@ -54,7 +55,8 @@ TEST_P(DecoderTest, SequencesOfABatchDoNotMix) {
   std::vector<std::int32_t> tokens = a;
   tokens.insert(tokens.end(), b.begin() + 20, b.end());
   const std::vector<SequenceRows> rows{{&cache_a, a.size()}, {&cache_b, b.size() - 20}};
-  const std::vector<std::int32_t> last{static_cast<std::int32_t>(a.size()) - 1, static_cast<std::int32_t>(tokens.size()) - 1};
+  const std::vector<std::int32_t> last{static_cast<std::int32_t>(a.size()) - 1,
+                                       static_cast<std::int32_t>(tokens.size()) - 1};
   const auto logits = model.decoder->forward(tokens, rows, last);
   const std::size_t vocab = model.decoder->spec().vocab;
   const float* data = logits.data<float>();
@@ -73,10 +75,12 @@ TEST_P(DecoderTest, ACacheCutBackContinuesAsIfTheRestHadNeverBeen) {
 
 TEST_P(DecoderTest, HalfPrecisionCachesStayClose) {
   const std::vector<Row> exact = model.logits();
-  for (const auto& [type, tolerance] : {std::pair{simd::KvType::f16, 0.02}, std::pair{simd::KvType::bf16, 0.15}}) {
+  for (const auto& [type, tolerance] :
+       {std::pair{simd::KvType::f16, 0.02}, std::pair{simd::KvType::bf16, 0.15}}) {
     KvCache cache = model.cache(64, type);  // 11 and 8 bits of mantissa on keys and values of order 1
     const std::vector<Row> rounded = model.logits(model.prompt(), 1000, cache);
-    for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_LT(test::largest_difference(exact[i], rounded[i]), tolerance);
+    for (std::size_t i = 0; i < exact.size(); ++i)
+      EXPECT_LT(test::largest_difference(exact[i], rounded[i]), tolerance);
   }
 }
 

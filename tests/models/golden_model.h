@@ -28,7 +28,8 @@ struct GoldenModel {
     std::stringstream text;
     text << in.rdbuf();
     const Checkpoint checkpoint = Checkpoint::open(file == "gguf" ? base + "/model.gguf" : base);
-    return {parse_json(text.str(), base), load_decoder(checkpoint.store(), make_decoder_spec(checkpoint.config()))};
+    return {parse_json(text.str(), base),
+            load_decoder(checkpoint.store(), make_decoder_spec(checkpoint.config()))};
   }
 
   std::vector<std::int32_t> prompt() const { return reference["prompt"].get<std::vector<std::int32_t>>(); }
@@ -60,7 +61,8 @@ struct GoldenModel {
 
 inline double largest_difference(const Row& a, const Row& b) {
   double most = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(static_cast<double>(a[i]) - b[i]));
+  for (std::size_t i = 0; i < a.size(); ++i)
+    most = std::max(most, std::abs(static_cast<double>(a[i]) - b[i]));
   return most;
 }
 

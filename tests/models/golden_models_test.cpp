@@ -18,8 +18,8 @@ struct Case {
   double tolerance;
 };
 
-// Dense weights: products and sums in f32 on both sides; the reference itself is within 1e-5 of f64, ours adds
-// the rounding of two layers of sums in another order.
+// Dense weights: products and sums in f32 on both sides; the reference itself is within 1e-5 of f64, ours
+// adds the rounding of two layers of sums in another order.
 constexpr double kDense = 2e-4;
 // Quantized weights multiply activations rounded to int8 in blocks of 32: half a step is 0.4% of a block's
 // largest value. llama.cpp, which rounds alike, is up to 0.16 off in log-probabilities on these models.
@@ -27,10 +27,13 @@ constexpr double kQuantized = 0.35;
 
 std::vector<Case> cases() {
   std::vector<Case> out;
-  for (const char* name : {"llama2", "llama3", "llama3.1", "llama3.2", "smollm2", "mistral", "qwen2", "qwen2.5", "qwen3"})
+  for (const char* name :
+       {"llama2", "llama3", "llama3.1", "llama3.2", "smollm2", "mistral", "qwen2", "qwen2.5", "qwen3"})
     for (const char* file : {"dir", "gguf"}) out.push_back({name, file, kDense});
   for (const char* name : {"gguf-q4_0", "gguf-q4_1", "gguf-q5_0", "gguf-q5_1", "gguf-q8_0", "gguf-k"})
     out.push_back({name, "gguf", kQuantized});
+  for (const char* name : {"mlx-q4-g32", "mlx-q4-g64", "mlx-q4-g128", "mlx-q8-g64", "mlx-mixed"})
+    out.push_back({name, "dir", kQuantized});
   return out;
 }
 
@@ -43,7 +46,8 @@ class GoldenModels : public testing::TestWithParam<Case> {
     const auto positions = model.reference["positions"].get<std::vector<std::size_t>>();
     const auto expected = model.reference["logits"].get<std::vector<Row>>();
     for (std::size_t i = 0; i < positions.size(); ++i)
-      EXPECT_LT(test::largest_difference(logits[positions[i]], expected[i]), tolerance) << "position " << positions[i];
+      EXPECT_LT(test::largest_difference(logits[positions[i]], expected[i]), tolerance)
+          << "position " << positions[i];
   }
 
  private:

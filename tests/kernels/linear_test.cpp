@@ -1,0 +1,205 @@
+// The fused linear op against double-precision arithmetic on the same weights.
+#include "kernels/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "kernels/compute_pool.h"
+#include "kernels/embedding.h"
+#include "kernels/simd/dequantize.h"
+#include "mlx/transforms.h"
+#include "support/expect_error.h"
+#include "support/quantize.h"
+
+namespace metal_candle {
+namespace {
+
+namespace mx = mlx::core;
+
+std::vector<float> random_values(std::size_t n, unsigned seed, float scale = 1) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> out(n);
+  for (float& x : out) x = normal(engine);
+  return out;
+}
+
+// A stored matrix, its exact values and the source that names it.
+struct Stored {
+  std::vector<std::byte> bytes;
+  std::vector<float> values;
+  std::size_t n, k;
+  DType dtype;
+
+  Stored(DType type, std::size_t rows, std::size_t columns, unsigned seed)
+      : n(rows), k(columns), dtype(type) {
+    bytes = test::encode(type, random_values(n * k, seed, 0.1f));
+    values.resize(n * k);
+    simd::dequantize(type, bytes.data(), values.data(), n * k);
+  }
+  MatrixSource source() const { return {dtype, n, k, bytes, {}, {}, {}}; }
+};
+
+// Everything the op does, in double; [rows][out].
+struct Reference {
+  std::vector<const Stored*> parts;
+  const RmsNormWeight* norm = nullptr;
+  std::vector<float> bias;
+  bool swiglu = false;
+  std::vector<float> residual;
+
+  std::vector<double> operator()(const std::vector<float>& x, std::size_t rows) const {
+    const std::size_t k = parts[0]->k;
+    std::vector<double> out;
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::vector<double> in(x.begin() + static_cast<std::ptrdiff_t>(r * k),
+                             x.begin() + static_cast<std::ptrdiff_t>((r + 1) * k));
+      if (norm) {
+        double sum = 0;
+        for (double v : in) sum += v * v;
+        for (std::size_t i = 0; i < k; ++i)
+          in[i] *= norm->weight[i] / std::sqrt(sum / static_cast<double>(k) + norm->eps);
+      }
+      std::vector<double> y;
+      for (const Stored* part : parts)
+        for (std::size_t j = 0; j < part->n; ++j) {
+          double dot = bias.empty() ? 0 : bias[y.size()];
+          for (std::size_t i = 0; i < k; ++i) dot += in[i] * part->values[j * k + i];
+          y.push_back(dot);
+        }
+      if (swiglu) {
+        const std::size_t half = y.size() / 2;
+        for (std::size_t j = 0; j < half; ++j) y[j] = y[j] / (1 + std::exp(-y[j])) * y[half + j];
+        y.resize(half);
+      }
+      for (std::size_t j = 0; j < y.size(); ++j)
+        out.push_back(y[j] + (residual.empty() ? 0 : residual[r * y.size() + j]));
+    }
+    return out;
+  }
+};
+
+// Dense weights: f32 sums of k ~ 100 terms of size 0.1. Quantized: x is rounded to 1/254 of its block's
+// largest value (about 3), so each of k products is off by at most 0.006 x 0.1, at random signs.
+double tolerance(DType type) { return is_quantized(type) ? 0.08 : 2e-4; }
+
+class LinearOpTest : public testing::TestWithParam<std::tuple<DType, unsigned>> {
+ protected:
+  void SetUp() override { set_compute_threads(std::get<1>(GetParam())); }
+  void TearDown() override { set_compute_threads(0); }
+
+  void expect_equal(const Reference& reference, const LinearSpec& spec, std::size_t rows) {
+    const std::size_t k = spec.weight->in_features();
+    const std::vector<float> x = random_values(rows * k, 3);
+    Reference with = reference;
+    std::optional<mx::array> residual;
+    const auto out = static_cast<int>(spec.weight->out_features() / (spec.swiglu ? 2 : 1));
+    if (!reference.residual.empty()) {
+      with.residual = random_values(rows * static_cast<std::size_t>(out), 4);
+      residual = mx::array(with.residual.begin(), {static_cast<int>(rows), out});
+    }
+    const mx::array input(x.begin(), {static_cast<int>(rows), static_cast<int>(k)});
+    mx::array y = linear(input, std::make_shared<const LinearSpec>(spec), residual, mx::Device::cpu);
+    mx::eval(y);
+    const std::vector<double> expected = with(x, rows);
+    ASSERT_EQ(y.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      ASSERT_NEAR(y.data<float>()[i], expected[i],
+                  tolerance(std::get<0>(GetParam())) * (1 + std::abs(expected[i])))
+          << "rows " << rows << " at " << i;
+  }
+};
+
+constexpr std::size_t kRowCounts[] = {1, 2, 5, 64, 70, 131};
+
+TEST_P(LinearOpTest, StackedMatricesWithNormAndBias) {
+  const DType type = std::get<0>(GetParam());
+  const Stored q(type, 70, 96, 10), k(type, 33, 96, 11),
+      v(DType::f32, 33, 96, 12);  // mixed formats, odd sizes
+  const std::vector<MatrixSource> sources{q.source(), k.source(), v.source()};
+  WeightArena arena(PackedLinear::packed_bytes(sources));
+  LinearSpec spec;
+  spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+  spec.norm = std::make_shared<const RmsNormWeight>(RmsNormWeight{random_values(96, 5), 1e-5f});
+  spec.bias = random_values(136, 6);
+  for (std::size_t rows : kRowCounts)
+    expect_equal({{&q, &k, &v}, spec.norm.get(), spec.bias, false, {}}, spec, rows);
+}
+
+TEST_P(LinearOpTest, SwigluAndResidual) {
+  const DType type = std::get<0>(GetParam());
+  const Stored gate(type, 100, 64, 20), up(type, 100, 64, 21), down(type, 64, 128, 22);
+  const std::vector<MatrixSource> pair{gate.source(), up.source()}, single{down.source()};
+  WeightArena arena(PackedLinear::packed_bytes(pair) + PackedLinear::packed_bytes(single));
+  LinearSpec gated, plain;
+  gated.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(pair, arena));
+  gated.swiglu = true;
+  gated.bias = random_values(200, 7);
+  plain.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(single, arena));
+  for (std::size_t rows : kRowCounts) {
+    expect_equal({{&gate, &up}, nullptr, gated.bias, true, {}}, gated, rows);
+    expect_equal({{&down}, nullptr, {}, false, {0}}, plain, rows);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, LinearOpTest,
+                         testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0,
+                                                          DType::q4_1, DType::q4_0),
+                                          testing::Values(1u, 3u)),
+                         [](const auto& info) {
+                           return std::string(name(std::get<0>(info.param))) + "_threads" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+TEST(LinearOp, ChecksShapesWhenTheGraphIsBuilt) {
+  const Stored w(DType::f32, 40, 32, 1), other(DType::f32, 40, 64, 2);
+  const std::vector<MatrixSource> sources{w.source()}, mismatched{w.source(), other.source()};
+  WeightArena arena(PackedLinear::packed_bytes(sources) * 4);
+  EXPECT_MC_ERROR(PackedLinear::pack(mismatched, arena), ErrorCode::invalid_argument, "share k");
+  LinearSpec spec;
+  spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+  const auto shared = std::make_shared<const LinearSpec>(spec);
+  EXPECT_MC_ERROR(linear(mx::zeros({2, 33}), shared, std::nullopt, mx::Device::cpu),
+                  ErrorCode::invalid_argument, "[rows, 32]");
+  EXPECT_MC_ERROR(linear(mx::zeros({2, 32}), shared, mx::zeros({3, 40}), mx::Device::cpu),
+                  ErrorCode::invalid_argument, "residual");
+  spec.bias.resize(3);
+  EXPECT_MC_ERROR(
+      linear(mx::zeros({2, 32}), std::make_shared<const LinearSpec>(spec), std::nullopt, mx::Device::cpu),
+      ErrorCode::invalid_argument, "bias");
+}
+
+TEST(PackedLinearTest, RowsComeBackAndMayBePermuted) {
+  const Stored w(DType::q8_0, 70, 64, 9);
+  MatrixSource source = w.source();
+  source.row = [](std::size_t i) { return 69 - i; };
+  WeightArena arena(PackedLinear::packed_bytes({&source, 1}));
+  const PackedLinear packed = PackedLinear::pack({&source, 1}, arena);
+  EXPECT_EQ(packed.bytes(), arena.used());
+  std::vector<float> row(64);
+  for (std::size_t i : {0u, 31u, 32u, 69u}) {
+    packed.unpack_row(i, row.data());
+    EXPECT_TRUE(
+        std::equal(row.begin(), row.end(), w.values.begin() + static_cast<std::ptrdiff_t>((69 - i) * 64)));
+  }
+  const std::vector<std::int32_t> ids{3, 0, 69};
+  const mx::array embedded = embed(packed, ids);
+  packed.unpack_row(69, row.data());
+  EXPECT_TRUE(std::equal(row.begin(), row.end(), embedded.data<float>() + 2 * 64));
+  const std::vector<std::int32_t> bad{70};
+  EXPECT_MC_ERROR(embed(packed, bad), ErrorCode::invalid_argument, "70");
+}
+
+TEST(WeightArenaTest, AlignsAndRefusesOverruns) {
+  WeightArena arena(1000);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(arena.allocate(1)) % 64, 0u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(arena.allocate(100)) % 64, 0u);
+  EXPECT_EQ(arena.used(), 64u + 128u);
+  EXPECT_MC_ERROR(arena.allocate(5000), ErrorCode::internal, "arena");
+  EXPECT_MC_ERROR(WeightArena(std::size_t{1} << 60), ErrorCode::out_of_memory, "weights");
+}
+
+}  // namespace
+}  // namespace metal_candle
