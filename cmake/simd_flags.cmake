@@ -18,6 +18,7 @@ function(mc_simd_source architecture file)
 endfunction()
 
 mc_simd_source("x86_64|AMD64" linear_avx2.cpp ${avx2})
+mc_simd_source("x86_64|AMD64" linear_avx2_vnni.cpp ${avx2} -mavxvnni)
 mc_simd_source("x86_64|AMD64" linear_avx512.cpp ${avx512})
 mc_simd_source("x86_64|AMD64" linear_avx512_vnni.cpp ${avx512} -mavx512vnni)
 mc_simd_source("x86_64|AMD64" linear_avx512_bf16.cpp ${avx512} -mavx512bf16)

@@ -18,6 +18,7 @@ const LinearTable& table() noexcept {
     case SimdTarget::avx512_bf16:
     case SimdTarget::avx512_vnni: return kLinearAvx512Vnni;
     case SimdTarget::avx512: return kLinearAvx512;
+    case SimdTarget::avx2_vnni: return kLinearAvx2Vnni;
     case SimdTarget::avx2: return kLinearAvx2;
     default: break;
   }

@@ -15,6 +15,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kRows = 6, kDenseRows = 12;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kPairs = true;
   static constexpr int vectors(int) { return 2; }
 
   static MC_INLINE F zero_f() { return _mm512_setzero_ps(); }
@@ -55,7 +56,9 @@ struct Avx512 {
   static MC_INLINE I add_pairs(I sum, I pairs) {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   }
-  static MC_INLINE I dot(I sum, B w, B x) { return add_pairs(sum, _mm512_maddubs_epi16(w, x)); }
+  static MC_INLINE I pairs(B w, B x) { return _mm512_maddubs_epi16(w, x); }
+  static MC_INLINE I add_i16(I a, I b) { return _mm512_add_epi16(a, b); }
+  static MC_INLINE I dot(I sum, B w, B x) { return add_pairs(sum, pairs(w, x)); }
   static MC_INLINE I dot_wide(I sum, B w, B x) {  // |w| · (x with w's sign): at most 2 · 128 · 127
     const B s = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
     const B signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(s), zero_i(), x);

@@ -32,6 +32,8 @@ MC_INLINE void unroll(F&& f) {
 /// Sizes of the row groups that kernels are made for, from the largest down; each a full program of its own.
 constexpr int next_rows(int rows) { return rows > 4 ? rows == 12 ? 6 : 4 : rows / 2; }
 
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
+
 template <class Isa, int R, int V>
 MC_INLINE void clear(typename Isa::F (&sums)[R][V]) {
   MC_UNROLL for (int r = 0; r < R; ++r) { MC_UNROLL for (int v = 0; v < V; ++v) sums[r][v] = Isa::zero_f(); }
@@ -61,7 +63,7 @@ struct PackedWeights {
   using L = TileLayout<Traits>;
   using F = typename Isa::F;
   using B = typename Isa::B;
-  static constexpr int kGroups = L::kGroups, kOffset = L::kOffset;
+  static constexpr int kGroups = L::kGroups, kOffset = L::kOffset, kBits = L::kBits;
   static constexpr bool kHasMin = L::kHasMin, kWide = L::kBits == 8, kFromMemory = true;
   static constexpr int kSubBytes = L::kSubBytes, kHeaderBytes = L::kHeaderBytes;
   static constexpr int sub_blocks(const WeightFormat& format) { return L::sub_blocks(format); }
@@ -127,16 +129,16 @@ struct PackedWeights {
 };
 
 /// From an expanded tile; offset is the code offset of the format it came from.
-template <class Isa, int groups, bool has_min, bool wide, int offset, bool paired>
+template <class Isa, int groups, bool has_min, int bits, int offset>
 struct ExpandedWeights {
   using L = ExpandedLayout<groups, has_min>;
   using F = typename Isa::F;
   using B = typename Isa::B;
-  static constexpr int kGroups = groups, kOffset = offset;
-  static constexpr bool kHasMin = has_min, kWide = wide, kFromMemory = false;
+  static constexpr int kGroups = groups, kOffset = offset, kBits = bits;
+  static constexpr bool kHasMin = has_min, kWide = bits == 8, kFromMemory = false;
   static constexpr int kSubBytes = L::kBlockBytes, kHeaderBytes = 0;
   static constexpr int sub_blocks(const WeightFormat&) { return 1; }
-  static constexpr int quad(int step) { return paired ? (step & 1) * 4 + (step >> 1) : step; }
+  static constexpr int quad(int step) { return groups == 1 ? (step & 1) * 4 + (step >> 1) : step; }
   struct Super {};
 
   static MC_INLINE Super super(const Byte*, int) { return {}; }
@@ -152,9 +154,10 @@ struct ExpandedWeights {
   }
 };
 
+/// Codes of 2 to 6 bits share one where their number does not matter.
 template <class Isa, class Traits>
-using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin, Traits::kBits == 8, Traits::kOffset,
-                                   Traits::kGroups == 1>;
+using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin,
+                                   Isa::kPairs || Traits::kBits == 8 ? Traits::kBits : 6, Traits::kOffset>;
 
 // ---- Quantized products -------------------------------------------------------------------------
 
@@ -168,6 +171,9 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
   constexpr int kSteps = 8 / W::kGroups;
   // What the products count too much per unit of activation; starting at −that·Σq cancels it.
   constexpr int kExcess = W::kOffset - (W::kWide && !Isa::kWideIsUnsigned ? 128 : 0);
+  // Where products come in 16-bit pairs of at most 2 · (2^bits − 1) · 127, so many steps may be added up in
+  // 16 bits.
+  constexpr int kPairSteps = !Isa::kPairs || W::kWide ? 1 : smaller(4, 32767 / (254 * ((1 << W::kBits) - 1)));
   const auto row = [&](int r)
                        MC_LAMBDA_INLINE { return reinterpret_cast<const ActBlock*>(acts + r * stride); };
   unroll<W::kGroups>([&](auto group) MC_LAMBDA_INLINE {
@@ -178,14 +184,25 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
       const I start = kExcess == 0 ? Isa::zero_i() : Isa::set_i(minus_sum * kExcess);
       MC_UNROLL for (int v = 0; v < V; ++v) dots[r][v] = start;
     }
+    [[maybe_unused]] I pairs[R][V];
     unroll<kSteps>([&](auto step) MC_LAMBDA_INLINE {
       constexpr int s = g * kSteps + decltype(step)::value;
+      constexpr bool first = decltype(step)::value % kPairSteps == 0;
+      constexpr bool last = decltype(step)::value % kPairSteps == kPairSteps - 1;
       B w[V];
       MC_UNROLL for (int v = 0; v < V; ++v) w[v] = W::template codes<s>(sub, lane + v * Isa::kLanes);
       MC_UNROLL for (int r = 0; r < R; ++r) {
         const B x = Isa::broadcast4(row(r)->q + 4 * W::quad(s));
         MC_UNROLL for (int v = 0; v < V; ++v) {
-          dots[r][v] = W::kWide ? Isa::dot_wide(dots[r][v], w[v], x) : Isa::dot(dots[r][v], w[v], x);
+          if constexpr (W::kWide) {
+            dots[r][v] = Isa::dot_wide(dots[r][v], w[v], x);
+          } else if constexpr (kPairSteps == 1) {
+            dots[r][v] = Isa::dot(dots[r][v], w[v], x);
+          } else {
+            const I product = Isa::pairs(w[v], x);
+            pairs[r][v] = first ? product : Isa::add_i16(pairs[r][v], product);
+            if constexpr (last) dots[r][v] = Isa::add_pairs(dots[r][v], pairs[r][v]);
+          }
         }
       }
     });

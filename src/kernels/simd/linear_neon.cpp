@@ -1,4 +1,5 @@
-// NEON with dot products (armv8.2-a+dotprod): 4 lanes; 8-bit codes are made signed before they are multiplied.
+// NEON with dot products (armv8.2-a+dotprod): 4 lanes; 8-bit codes are made signed before they are
+// multiplied.
 #include <arm_neon.h>
 
 #include "kernels/simd/linear_kernel.h"
@@ -13,6 +14,7 @@ struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kRows = 4, kDenseRows = 6;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kPairs = false;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }
 
   static MC_INLINE F zero_f() { return vdupq_n_f32(0.0f); }
@@ -21,8 +23,12 @@ struct Neon {
   static MC_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   static MC_INLINE F negated(F a) { return vnegq_f32(a); }
   static MC_INLINE F to_float(I a) { return vcvtq_f32_s32(a); }
-  static MC_INLINE F load_f32(const void* p) { return vreinterpretq_f32_u8(load(static_cast<const Byte*>(p))); }
-  static MC_INLINE void store_f32(float* p, F a) { store(reinterpret_cast<Byte*>(p), vreinterpretq_u8_f32(a)); }
+  static MC_INLINE F load_f32(const void* p) {
+    return vreinterpretq_f32_u8(load(static_cast<const Byte*>(p)));
+  }
+  static MC_INLINE void store_f32(float* p, F a) {
+    store(reinterpret_cast<Byte*>(p), vreinterpretq_u8_f32(a));
+  }
   static MC_INLINE uint8x8_t load_8(const void* p) { return vld1_u8(static_cast<const Byte*>(p)); }
   static MC_INLINE F load_f16(const void* p) { return vcvt_f32_f16(vreinterpret_f16_u8(load_8(p))); }
   static MC_INLINE F load_bf16(const void* p) {
@@ -43,7 +49,9 @@ struct Neon {
   static MC_INLINE F load_i8(const Byte* p) {
     return vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(vshlq_n_u32(load_4(p), 24)), 24));
   }
-  static MC_INLINE F load_low_nibbles(const Byte* p) { return vcvtq_f32_u32(vandq_u32(load_4(p), vdupq_n_u32(15))); }
+  static MC_INLINE F load_low_nibbles(const Byte* p) {
+    return vcvtq_f32_u32(vandq_u32(load_4(p), vdupq_n_u32(15)));
+  }
   static MC_INLINE F load_high_nibbles(const Byte* p) { return vcvtq_f32_u32(vshrq_n_u32(load_4(p), 4)); }
 
   static MC_INLINE I zero_i() { return vdupq_n_s32(0); }

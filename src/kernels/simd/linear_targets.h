@@ -26,6 +26,7 @@ struct LinearTable {
 
 extern const LinearTable kLinearScalar;
 extern const LinearTable kLinearAvx2;
+extern const LinearTable kLinearAvx2Vnni;
 extern const LinearTable kLinearAvx512;
 extern const LinearTable kLinearAvx512Vnni;
 extern const LinearTable kLinearNeon;

@@ -12,8 +12,9 @@
 namespace metal_candle::simd {
 namespace {
 
-constexpr SimdTarget kAll[] = {SimdTarget::scalar,      SimdTarget::avx2,        SimdTarget::avx512,
-                               SimdTarget::avx512_vnni, SimdTarget::avx512_bf16, SimdTarget::neon};
+constexpr SimdTarget kAll[] = {SimdTarget::scalar, SimdTarget::avx2,        SimdTarget::avx2_vnni,
+                               SimdTarget::avx512, SimdTarget::avx512_vnni, SimdTarget::avx512_bf16,
+                               SimdTarget::neon};
 constexpr int kUnset = -1;
 
 bool machine_runs(SimdTarget target) noexcept {
@@ -27,6 +28,7 @@ bool machine_runs(SimdTarget target) noexcept {
   switch (target) {
     case SimdTarget::scalar: return true;
     case SimdTarget::avx2: return avx2;
+    case SimdTarget::avx2_vnni: return avx2 && __builtin_cpu_supports("avxvnni");
     case SimdTarget::avx512: return avx512;
     case SimdTarget::avx512_vnni: return vnni;
     case SimdTarget::avx512_bf16: return vnni && __builtin_cpu_supports("avx512bf16");
@@ -44,10 +46,10 @@ void restrict_highway(SimdTarget target) {
 #if defined(__x86_64__)
   // Highway gives better targets lower bits; it never disables the one the compiler was told to assume.
   if (target == SimdTarget::scalar) return hwy::DisableTargets(HWY_SSSE3 | (HWY_SSSE3 - 1));
-  if (target == SimdTarget::avx2) return hwy::DisableTargets(HWY_AVX2 - 1);
+  if (target == SimdTarget::avx2 || target == SimdTarget::avx2_vnni) return hwy::DisableTargets(HWY_AVX2 - 1);
   hwy::DisableTargets(0);
 #else
-  (void)target;  // Highway has one target there
+  (void)target;                                                       // Highway has one target there
 #endif
 }
 
@@ -77,6 +79,7 @@ std::string_view name(SimdTarget target) noexcept {
   switch (target) {
     case SimdTarget::scalar: return "scalar";
     case SimdTarget::avx2: return "avx2";
+    case SimdTarget::avx2_vnni: return "avx2_vnni";
     case SimdTarget::avx512: return "avx512";
     case SimdTarget::avx512_vnni: return "avx512_vnni";
     case SimdTarget::avx512_bf16: return "avx512_bf16";

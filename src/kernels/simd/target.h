@@ -8,10 +8,11 @@
 namespace metal_candle::simd {
 
 /// From the most portable to the most capable of a family. On x86-64 each also uses what stands before it;
-/// avx512_bf16 adds dot products of bfloat16 pairs to avx512_vnni (Zen 4+, Cooper Lake, Sapphire Rapids).
-enum class SimdTarget { scalar, avx2, avx512, avx512_vnni, avx512_bf16, neon };
+/// avx2_vnni adds int8 dot products (Alder Lake+, Zen 5), avx512_vnni likewise (Ice Lake+, Zen 4+), and
+/// avx512_bf16 those of bfloat16 pairs (Zen 4+, Cooper Lake, Sapphire Rapids).
+enum class SimdTarget { scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, neon };
 
-/// "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "neon".
+/// "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "neon".
 std::string_view name(SimdTarget target) noexcept;
 std::optional<SimdTarget> parse_target(std::string_view text) noexcept;
 
