@@ -67,7 +67,7 @@ PackedLinear PackedLinear::pack(std::span<const MatrixSource> parts, WeightArena
     if (part.k != out.k_ || !fits(part))
       throw Error(ErrorCode::invalid_argument, "[pack] stacked matrices must share k and hold n * k values");
     Segment segment{
-        part.dtype, part.n, out.n_, tile_count(part.n), simd::packed_tile_bytes(part.format, part.k),
+        part.format, part.n, out.n_, tile_count(part.n), simd::packed_tile_bytes(part.format, part.k),
         nullptr};
     std::byte* data = arena.allocate(segment.tiles * segment.tile_bytes);
     segment.data = data;
