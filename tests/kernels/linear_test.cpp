@@ -9,6 +9,7 @@
 #include "kernels/compute_pool.h"
 #include "kernels/embedding.h"
 #include "kernels/simd/dequantize.h"
+#include "mlx/ops.h"
 #include "mlx/transforms.h"
 #include "support/expect_error.h"
 #include "support/quantize.h"
