@@ -36,7 +36,7 @@ struct StreamToken {
   float logit = 0;        ///< The model's raw output for this token.
   float logprob = 0;      ///< Natural log of the softmax of the raw logits (before temperature and filters).
   bool is_eos = false;
-  std::size_t index = 0;  ///< 0 for the first generated token.
+  std::size_t index = 0;                            ///< 0 for the first generated token.
   FinishReason finish_reason = FinishReason::none;  ///< Set on the last token.
   std::vector<TokenLogprob> top;                    ///< The `logprobs` best tokens, best first.
 };
@@ -44,10 +44,10 @@ struct StreamToken {
 /// Text (tokenized with the tokenizer's own BOS rule, special tokens recognised) or ready-made token ids.
 class Prompt {
  public:
-  Prompt(std::string text) : value_(std::move(text)) {}                       // NOLINT: implicit by design
-  Prompt(const char* text) : value_(std::string(text)) {}                     // NOLINT
-  Prompt(std::string_view text) : value_(std::string(text)) {}                // NOLINT
-  Prompt(std::vector<std::int32_t> tokens) : value_(std::move(tokens)) {}     // NOLINT
+  Prompt(std::string text) : value_(std::move(text)) {}                    // NOLINT: implicit by design
+  Prompt(const char* text) : value_(std::string(text)) {}                  // NOLINT
+  Prompt(std::string_view text) : value_(std::string(text)) {}             // NOLINT
+  Prompt(std::vector<std::int32_t> tokens) : value_(std::move(tokens)) {}  // NOLINT
   const std::string* text() const noexcept { return std::get_if<std::string>(&value_); }
   const std::vector<std::int32_t>* tokens() const noexcept {
     return std::get_if<std::vector<std::int32_t>>(&value_);
@@ -58,10 +58,10 @@ class Prompt {
 };
 
 struct GenerateOptions {
-  SamplingParams sampling;           ///< Defaults to greedy.
-  std::uint32_t max_tokens = 256;    ///< Also bounded by the context.
-  std::vector<std::string> stop;     ///< Generation ends before any of these appears in the text.
-  bool ignore_eos = false;           ///< Go on past EOS (benchmarks).
+  SamplingParams sampling = {};        ///< Defaults to greedy.
+  std::uint32_t max_tokens = 256;      ///< Also bounded by the context.
+  std::vector<std::string> stop = {};  ///< Generation ends before any of these appears in the text.
+  bool ignore_eos = false;             ///< Go on past EOS (benchmarks).
 };
 
 struct GenerationStats {
@@ -91,7 +91,10 @@ class TokenStream {
     explicit Iterator(TokenStream* stream) : stream_(stream) {}
     const StreamToken& operator*() const { return *stream_->current_; }
     const StreamToken* operator->() const { return &*stream_->current_; }
-    Iterator& operator++() { stream_->advance(); return *this; }
+    Iterator& operator++() {
+      stream_->advance();
+      return *this;
+    }
     void operator++(int) { ++*this; }
     friend bool operator==(const Iterator& it, std::default_sentinel_t) { return it.done(); }
 
@@ -135,7 +138,8 @@ class Generator {
   /// Starts generating on the engine thread and returns at once.
   TokenStream generate_stream(const Prompt& prompt, const GenerateOptions& options = {});
 
-  /// Calls `on_token` on the calling thread for each token; returning false stops early (FinishReason::cancelled).
+  /// Calls `on_token` on the calling thread for each token; returning false stops early
+  /// (FinishReason::cancelled).
   GenerationStats generate_stream(const Prompt& prompt, const GenerateOptions& options,
                                   const std::function<bool(const StreamToken&)>& on_token);
 

@@ -33,7 +33,7 @@ struct LoadOptions {
   Device device = Device::automatic;
   std::uint32_t context_size = 0;  ///< Positions of the KV cache; 0: min(the model's own, 4096).
   KvDType kv_dtype = KvDType::f16;
-  std::function<void(double)> progress;  ///< Called from the calling thread with the share loaded, 0..1.
+  std::function<void(double)> progress = {};  ///< Called from the calling thread with the share loaded, 0..1.
 };
 
 /// One stored tensor, as the file names it.
@@ -54,7 +54,7 @@ struct ModelInfo {
   std::uint64_t file_bytes = 0;
   std::uint32_t layers = 0, hidden_size = 0, intermediate_size = 0, attention_heads = 0, kv_heads = 0,
                 head_dim = 0, vocab_size = 0, context_length = 0;
-  std::string tokenizer;          ///< Kind of tokenizer; empty if the file carries none.
+  std::string tokenizer;  ///< Kind of tokenizer; empty if the file carries none.
   bool has_chat_template = false;
   std::vector<std::pair<std::string, std::uint64_t>> dtype_bytes;  ///< Bytes per element type, largest first.
   std::vector<TensorInfo> tensors;
@@ -82,7 +82,8 @@ struct TokenLogprob {
 
 /// Teacher-forced reading of a token sequence.
 struct Score {
-  std::vector<std::optional<float>> logprobs;  ///< [n]; entry i: log p(token i | tokens before it); [0] is empty.
+  std::vector<std::optional<float>>
+      logprobs;  ///< [n]; entry i: log p(token i | tokens before it); [0] is empty.
   std::vector<std::vector<TokenLogprob>> top;  ///< [n][k]; entry i: the most likely tokens after token i.
 };
 
@@ -102,7 +103,8 @@ class Model {
   const Tokenizer& tokenizer() const;
 
   /// The conversation as the model's own template writes it. Throws Error(unsupported) without a template.
-  std::string apply_chat_template(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
+  std::string apply_chat_template(std::span<const ChatMessage> messages,
+                                  bool add_generation_prompt = true) const;
 
   /// Log-probabilities of `tokens` (at most context_size()) and the `top_k` best after each.
   Score score(std::span<const std::int32_t> tokens, unsigned top_k = 5) const;

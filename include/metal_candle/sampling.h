@@ -41,10 +41,10 @@ struct SamplingParams {
   std::int32_t penalty_last_n = 64;  ///< -1: the whole history; 0: no penalties.
 
   /// Added to the logits of these tokens; -infinity bans one. Ids are checked against the vocabulary.
-  std::map<std::int32_t, float> logit_bias;
+  std::map<std::int32_t, float> logit_bias = {};
 
   /// Same seed, build and thread count: same text. Empty: a fresh seed from the operating system.
-  std::optional<std::uint64_t> seed;
+  std::optional<std::uint64_t> seed = {};
 
   std::int32_t logprobs = 0;  ///< n of the n-best list reported with each token; 0 is none.
 };
