@@ -49,7 +49,7 @@ MC_INLINE void store(const typename Isa::F (&sums)[R][V], float* out, std::size_
 /// Decoding reads each weight once, from memory, faster than the hardware looks ahead (+5% to +90% by
 /// format). Tiles follow one another, so the end of one fetches the next; past the last, a prefetch is
 /// harmless.
-constexpr int kPrefetchDistance = 4096;
+constexpr int kPrefetchDistance = 8192;
 template <int bytes>
 MC_INLINE void prefetch(const Byte* p) {
   MC_UNROLL for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + kPrefetchDistance + at);
