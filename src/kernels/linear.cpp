@@ -9,6 +9,7 @@
 #include "kernels/cpu_primitive.h"
 #include "kernels/scratch.h"
 #include "kernels/simd/activation.h"
+#include "kernels/simd/activation_residual.h"
 #include "kernels/simd/linear.h"
 #include "kernels/simd/norm.h"
 
@@ -19,7 +20,7 @@ namespace mx = mlx::core;
 using Segment = PackedLinear::Segment;
 
 // A block of outputs stays in L1 between the product and its epilogue: 64 rows x 2 tiles.
-constexpr std::size_t kRowBlock = 64;
+constexpr std::size_t kRowBlock = 64;  // prepared rows
 constexpr std::size_t kTileChunk = 2;
 constexpr std::size_t kBlockColumns = kTileChunk * simd::kTileRows;
 
@@ -40,6 +41,11 @@ bool integer_products(const simd::WeightFormat& format) {
   return simd::same_activations(format, DType::q8_0);
 }
 
+// Prepared rows per row of x.
+std::size_t passes(const LinearSpec& spec, const simd::WeightFormat& format) {
+  return spec.refined && integer_products(format) ? 2 : 1;
+}
+
 // Half-precision weights lose nothing that matters when long prompts multiply them as bf16; f32 ones would.
 simd::DenseProducts products(const simd::WeightFormat& format, std::size_t total_rows) {
   return format.type == DType::f32 ? simd::DenseProducts::f32 : simd::dense_products(total_rows);
@@ -54,30 +60,40 @@ class Activations {
       Kind& kind = kinds_[integer_products(s.format)];
       if (kind.data) continue;
       kind = {s.format, simd::activation_row_bytes(s.format, job.k()), memory};
-      memory += kind.stride * rows;
+      memory += kind.stride * rows * passes(job.spec, s.format);
     }
   }
 
   /// An upper bound: segments may share a kind.
   static std::size_t bytes(const Job& job, std::size_t rows) {
     std::size_t sum = 0;
-    for (const Segment& s : job.spec.weight->segments()) sum += simd::activation_row_bytes(s.format, job.k());
+    for (const Segment& s : job.spec.weight->segments())
+      sum += 2 * simd::activation_row_bytes(s.format, job.k());
     return sum * rows;
   }
 
-  void prepare(const Job& job, std::size_t row, float* normed) const {
+  /// `work`: 2 k floats.
+  void prepare(const Job& job, std::size_t row, float* work) const {
     const float* x = job.x + row * job.k();
     if (job.spec.norm) {
-      simd::rms_norm(x, job.spec.norm->weight.data(), job.spec.norm->eps, job.k(), normed);
-      x = normed;
+      simd::rms_norm(x, job.spec.norm->weight.data(), job.spec.norm->eps, job.k(), work);
+      x = work;
     }
-    for (const Kind& kind : kinds_)
-      if (kind.data) simd::prepare_activations(kind.format, x, job.k(), kind.data + row * kind.stride);
+    for (const Kind& kind : kinds_) {
+      if (!kind.data) continue;
+      const std::size_t n = passes(job.spec, kind.format);
+      std::byte* first = kind.data + row * n * kind.stride;
+      simd::prepare_activations(kind.format, x, job.k(), first);
+      if (n == 1) continue;
+      float* rest = work + job.k();
+      simd::activation_residual(x, job.k(), first, rest);
+      simd::prepare_activations(kind.format, rest, job.k(), first + kind.stride);
+    }
   }
 
-  const std::byte* row(const Segment& segment, std::size_t index) const {
+  const std::byte* row(const Job& job, const Segment& segment, std::size_t index) const {
     const Kind& kind = kinds_[integer_products(segment.format)];
-    return kind.data + index * kind.stride;
+    return kind.data + index * passes(job.spec, segment.format) * kind.stride;
   }
   std::size_t stride(const Segment& segment) const { return kinds_[integer_products(segment.format)].stride; }
 
@@ -90,13 +106,19 @@ class Activations {
   std::array<Kind, 2> kinds_;  // dense, quantized
 };
 
-// Product of rows [row, row + rows) with tiles [begin, end) of a segment; out is [rows][kBlockColumns].
+// Product of rows [row, row + rows) with tiles [begin, end) of a segment; out is [rows][kBlockColumns], with
+// room for as many rows again.
 void multiply(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
               std::size_t rows, std::size_t begin, std::size_t end, float* out) {
+  const std::size_t n = passes(job.spec, segment.format);
   for (std::size_t t = begin; t < end; ++t)
-    simd::linear_tile(segment.format, job.k(), segment.tile(t), acts.row(segment, row), acts.stride(segment),
-                      rows, out + (t - begin) * simd::kTileRows, kBlockColumns,
+    simd::linear_tile(segment.format, job.k(), segment.tile(t), acts.row(job, segment, row),
+                      acts.stride(segment), rows * n, out + (t - begin) * simd::kTileRows, kBlockColumns,
                       products(segment.format, job.rows));
+  if (n == 1) return;
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < kBlockColumns; ++c)
+      out[r * kBlockColumns + c] = out[2 * r * kBlockColumns + c] + out[(2 * r + 1) * kBlockColumns + c];
 }
 
 void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,
@@ -165,9 +187,9 @@ void run_single(const Job& job) {
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
   pool.run([&](unsigned thread) {
-    thread_local Scratch memory, normed;
+    thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
-    acts.prepare(job, 0, normed.get<float>(job.k()));
+    acts.prepare(job, 0, work.get<float>(2 * job.k()));
     for_chunks(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
                [&](const Segment& s, std::size_t begin, std::size_t end) {
                  compute(job, acts, s, 0, 1, begin, end);
@@ -182,19 +204,20 @@ void run_rows(const Job& job) {
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
   const std::size_t chunks = (tiles + kTileChunk - 1) / kTileChunk;
-  const std::size_t blocks = (job.rows + kRowBlock - 1) / kRowBlock;
+  const std::size_t block_rows = kRowBlock / (job.spec.refined ? 2 : 1);
+  const std::size_t blocks = (job.rows + block_rows - 1) / block_rows;
   std::atomic<std::size_t> next{0};
   pool.run([&](unsigned thread) {
-    thread_local Scratch normed;
+    thread_local Scratch work;
     for (std::size_t row = thread; row < job.rows; row += pool.size())
-      acts.prepare(job, row, normed.get<float>(job.k()));
+      acts.prepare(job, row, work.get<float>(2 * job.k()));
     pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * chunks;) {
-      const std::size_t row = task / chunks * kRowBlock;
+      const std::size_t row = task / chunks * block_rows;
       const std::size_t begin = task % chunks * kTileChunk;
       for_chunks(job, begin, std::min(begin + kTileChunk, tiles),
                  [&](const Segment& s, std::size_t from, std::size_t to) {
-                   compute(job, acts, s, row, std::min(kRowBlock, job.rows - row), from, to);
+                   compute(job, acts, s, row, std::min(block_rows, job.rows - row), from, to);
                  });
     }
   });

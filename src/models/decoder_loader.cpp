@@ -40,6 +40,7 @@ class Loader {
     LinearSpec head;
     head.weight = tied ? w.embedding : pack({{WeightRole::lm_head, spec_.vocab, spec_.hidden}}, 0);
     head.norm = norm(WeightRole::final_norm, 0);
+    head.refined = true;
     w.head = Linear(std::move(head));
     return std::make_unique<Decoder>(spec_, std::move(w));
   }
@@ -86,6 +87,7 @@ class Loader {
     DecoderLayer out;
     LinearSpec spec = linear(qkv(), i);
     spec.norm = norm(WeightRole::attn_norm, i);
+    spec.refined = true;
     out.qkv = Linear(std::move(spec));
 
     AttentionSpec attention;

@@ -154,6 +154,25 @@ INSTANTIATE_TEST_SUITE_P(Formats, LinearOpTest,
                                   std::to_string(std::get<1>(info.param));
                          });
 
+// Two int8 rows leave an error of 1/127 of a rounding step: hundreds of times below one row's.
+TEST(LinearOp, RefinedActivationsAreNearlyExact) {
+  const Stored q(DType::q4_1, 70, 96, 30), v(DType::q8_0, 33, 96, 31), dense(DType::f32, 40, 96, 32);
+  const std::vector<MatrixSource> sources{q.source(), v.source(), dense.source()};
+  WeightArena arena(PackedLinear::packed_bytes(sources));
+  LinearSpec spec;
+  spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+  spec.refined = true;
+  for (std::size_t rows : kRowCounts) {
+    const std::vector<float> x = random_values(rows * 96, 3);
+    mx::array y = linear(mx::array(x.begin(), {static_cast<int>(rows), 96}),
+                         std::make_shared<const LinearSpec>(spec), std::nullopt, mx::Device::cpu);
+    mx::eval(y);
+    const std::vector<double> expected = Reference{{&q, &v, &dense}, nullptr, {}, false, {}}(x, rows);
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      ASSERT_NEAR(y.data<float>()[i], expected[i], 5e-4) << "rows " << rows << " at " << i;
+  }
+}
+
 TEST(LinearOp, ChecksShapesWhenTheGraphIsBuilt) {
   const Stored w(DType::f32, 40, 32, 1), other(DType::f32, 40, 64, 2);
   const std::vector<MatrixSource> sources{w.source()}, mismatched{w.source(), other.source()};
