@@ -27,20 +27,21 @@ class TokenQueue {
   TokenQueue(const TokenQueue&) = delete;
   TokenQueue& operator=(const TokenQueue&) = delete;
 
-  /// Waits for room. False if the stream was cancelled or closed; the item is then dropped.
+  /// Waits for room. False if no more are wanted; the item is still delivered unless the stream was closed.
   bool push(T item) {
     std::unique_lock lock(mutex_);
-    room_.wait(lock, [&] { return ended() || items_.size() < capacity_; });
-    if (ended()) return false;
+    room_.wait(lock, [&] { return closed_ || has_room(); });
+    if (closed_) return false;
+    const bool wanted = !cancelled_;
     add(std::move(item), lock);
-    return true;
+    return wanted;
   }
 
   /// Never waits, for a producer that has other rows to serve; `item` is moved from only if pushed.
   PushResult try_push(T& item) {
     std::unique_lock lock(mutex_);
-    if (ended()) return PushResult::ended;
-    if (items_.size() >= capacity_) return PushResult::full;
+    if (closed_) return PushResult::ended;
+    if (!has_room()) return PushResult::full;
     add(std::move(item), lock);
     return PushResult::pushed;
   }
@@ -73,7 +74,7 @@ class TokenQueue {
     room_.notify_all();
   }
 
-  /// Asks the producer to end: push() returns false from now on. What waits can still be popped. Any thread.
+  /// Asks the producer to end. What waits, and what it had already made, can still be popped. Any thread.
   void cancel() noexcept {
     {
       const std::lock_guard lock(mutex_);
@@ -94,7 +95,8 @@ class TokenQueue {
     void operator()() const { stream->cancel(); }
   };
 
-  bool ended() const noexcept { return closed_ || cancelled_; }
+  /// After cancel() nothing waits for room: the producer is about to end.
+  bool has_room() const noexcept { return cancelled_ || items_.size() < capacity_; }
   void add(T item, std::unique_lock<std::mutex>& lock) {
     items_.push_back(std::move(item));
     lock.unlock();

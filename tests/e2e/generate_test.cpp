@@ -42,13 +42,17 @@ JsonRun parse(const RunResult& run) {
   return out;
 }
 
-TEST(Generate, AnswersAQuestionThroughTheChatTemplate) {
+TEST(Generate, ChatIsTheModelsOwnTemplate) {
   const RunResult run =
-      generate({"--chat", "--prompt", "What is the capital of France?", "--max-tokens", "40"});
+      generate({"--chat", "--system", "You are terse.", "--prompt", "Say yes.", "-n", "16"});
   EXPECT_EQ(run.code, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("Paris"));
+  EXPECT_NE(run.out, "");
   EXPECT_THAT(run.err, HasSubstr("tokens/s"));
   EXPECT_EQ(lines(run.err).size(), 1u) << run.err;
+  const RunResult raw = generate({"-n", "16"}, {.input = "<|im_start|>system\nYou are terse.<|im_end|>\n"
+                                                         "<|im_start|>user\nSay yes.<|im_end|>\n"
+                                                         "<|im_start|>assistant\n"});
+  EXPECT_EQ(run.out, raw.out);
 }
 
 TEST(Generate, NeedsNothingFromItsEnvironment) {

@@ -93,6 +93,7 @@ TEST(TokenQueue, CancelFreesAWaitingProducerAndKeepsWhatWasMade) {
   producer.join();
   EXPECT_TRUE(refused);
   EXPECT_EQ(queue.pop(), 1);
+  EXPECT_EQ(queue.pop(), 2) << "made before the producer knew";
   EXPECT_EQ(queue.pop(), std::nullopt);
 }
 
@@ -103,6 +104,8 @@ TEST(TokenQueue, AnExternalStopRequestCancels) {
   source.request_stop();
   EXPECT_TRUE(queue.cancelled());
   EXPECT_FALSE(queue.push(1));
+  int item = 2;
+  EXPECT_EQ(queue.try_push(item), PushResult::pushed) << "what is made is delivered, room or not";
 
   TokenQueue<int> stopped_before(1, source.get_token());
   EXPECT_TRUE(stopped_before.cancelled());
