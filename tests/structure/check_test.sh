@@ -20,6 +20,7 @@ good_tree() {
   put src/io/gguf.cpp '#include "core/json.h"' '#include "metal_candle/error.h"'
   put src/tokenizer/bpe.h '#pragma once'
   put src/kernels/simd/norm.cpp '#include <hwy/highway.h>'
+  put src/kernels/simd/norm-inl.h '#include <hwy/highway.h>'
   put src/kernels/linear.cpp '#include <mlx/array.h>' '#include "kernels/simd/norm.h"'
   put src/nn/linear.cpp '#include "kernels/linear.h"' '#include "io/gguf.h"'
 }
