@@ -2,8 +2,10 @@
 # Never -march=native: a program built here runs on older machines.
 set(simd ${CMAKE_SOURCE_DIR}/src/kernels/simd)
 set(avx2 -mavx2 -mfma -mf16c)
-set(avx512 -Wno-maybe-uninitialized  # GCC 12's own AVX-512 header trips it
-           ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND avx512 -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 header trips it
+endif()
 
 # Products and sums stay as written: dequantization is bit-exact, and activations are the same on every target.
 file(GLOB simd_sources ${simd}/linear*.cpp ${simd}/dequantize*.cpp ${simd}/pack*.cpp)

@@ -10,7 +10,11 @@
 
 #define MC_INLINE inline __attribute__((always_inline))
 #define MC_LAMBDA_INLINE __attribute__((always_inline))
+#ifdef __clang__
+#define MC_UNROLL _Pragma("unroll")
+#else
 #define MC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace metal_candle::simd {
 namespace {
