@@ -78,14 +78,20 @@ TokenStream Generator::generate_stream(const Prompt& prompt, const GenerateOptio
 GenerationStats Generator::generate_stream(const Prompt& prompt, const GenerateOptions& options,
                                            const std::function<bool(const StreamToken&)>& on_token) {
   TokenStream stream = generate_stream(prompt, options);
-  for (const StreamToken& token : stream)
+  std::size_t delivered = 0;
+  for (const StreamToken& token : stream) {
+    ++delivered;
     if (!on_token(token)) {
       stream.cancel();
       while (stream.next()) {
       }
       break;
     }
-  return stream.stats();
+  }
+  GenerationStats stats = stream.stats();
+  if (stats.generated_tokens != delivered) stats.finish_reason = FinishReason::cancelled;
+  stats.generated_tokens = delivered;  // the engine may have been a few tokens ahead
+  return stats;
 }
 
 GenerationResult Generator::generate(const Prompt& prompt, const GenerateOptions& options) {

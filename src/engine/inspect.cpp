@@ -31,6 +31,13 @@ void add_tensors(const WeightStore& store, ModelInfo& info) {
                            &std::pair<std::string, std::uint64_t>::second);
 }
 
+std::uint64_t bytes_on_disk(const WeightStore& store) {
+  if (const GgufFile* gguf = store.gguf()) return gguf->mapping()->bytes().size();
+  std::uint64_t sum = 0;
+  for (const MappedFile& file : store.safetensors()->files()) sum += file.bytes().size();
+  return sum;
+}
+
 }  // namespace
 
 ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
@@ -39,7 +46,7 @@ ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
   info.path = store.path().string();
   info.format = store.gguf() ? "gguf" : "safetensors";
   info.name = checkpoint.name();
-  info.file_bytes = store.total_bytes();
+  info.file_bytes = bytes_on_disk(store);
   add_tensors(store, info);
   info.has_chat_template = checkpoint.chat_template().has_value();
   if (const auto tokenizer = checkpoint.tokenizer()) info.tokenizer = tokenizer->kind();
@@ -62,7 +69,9 @@ ModelInfo inspect_model(const std::filesystem::path& path) {
 }
 
 std::uint64_t ModelInfo::memory_needed(std::uint32_t context, KvDType kv) const {
-  return file_bytes + KvCache::bytes({kv_type_of(kv), layers, kv_heads, head_dim}, context);
+  std::uint64_t weights = 0;
+  for (const auto& [dtype, bytes] : dtype_bytes) weights += bytes;
+  return weights + KvCache::bytes({kv_type_of(kv), layers, kv_heads, head_dim}, context);
 }
 
 }  // namespace metal_candle

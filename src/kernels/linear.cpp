@@ -46,11 +46,6 @@ std::size_t passes(const LinearSpec& spec, const simd::WeightFormat& format) {
   return spec.refined && integer_products(format) ? 2 : 1;
 }
 
-// Half-precision weights lose nothing that matters when long prompts multiply them as bf16; f32 ones would.
-simd::DenseProducts products(const simd::WeightFormat& format, std::size_t total_rows) {
-  return format.type == DType::f32 ? simd::DenseProducts::f32 : simd::dense_products(total_rows);
-}
-
 // Rows of x made ready for the product, once for each of the two kinds of weights in the stack.
 class Activations {
  public:
@@ -113,8 +108,7 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
   const std::size_t n = passes(job.spec, segment.format);
   for (std::size_t t = begin; t < end; ++t)
     simd::linear_tile(segment.format, job.k(), segment.tile(t), acts.row(job, segment, row),
-                      acts.stride(segment), rows * n, out + (t - begin) * simd::kTileRows, kBlockColumns,
-                      products(segment.format, job.rows));
+                      acts.stride(segment), rows * n, out + (t - begin) * simd::kTileRows, kBlockColumns);
   if (n == 1) return;
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < kBlockColumns; ++c)

@@ -38,7 +38,7 @@ class JsonReader {
   std::uint32_t size(const char* key, std::optional<std::uint32_t> otherwise = {}) const {
     const Json* value = find(key);
     if (!value && otherwise) return *otherwise;
-    if (!value || !value->is_number_unsigned())
+    if (!value || !value->is_number_integer() || value->get<std::int64_t>() < 0)
       fail(ErrorCode::malformed_file, file_, key, "a positive integer is needed");
     return bounded(value->get<std::uint64_t>(),
                    key == std::string("num_hidden_layers") ? kMaxLayers : kMaxSize, file_, key);
