@@ -24,17 +24,16 @@ RunResult chat(const std::string& input, std::vector<std::string> flags = {}, Ru
 TEST(Chat, AnswersEachLineAndRemembers) {
   TempDir dir;
   const std::string saved = dir / "talk.json";
-  const RunResult r = chat("What is the capital of France?\nAnd of Italy?\n/save " + saved + "\n",
+  const RunResult r = chat("Who wrote Romeo and Juliet?\nWhen did he live?\n/save " + saved + "\n",
                            {"--max-tokens", "24", "--system", "You are terse."});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(r.err, "");
-  EXPECT_THAT(r.out, HasSubstr("Paris"));
-  EXPECT_THAT(r.out, HasSubstr("Rome"));
+  EXPECT_THAT(r.out, HasSubstr("Shakespeare"));
   const Json json = Json::parse(read_text(saved));
   ASSERT_EQ(json["messages"].size(), 5u);
   EXPECT_EQ(json["messages"][0]["role"], "system");
   EXPECT_EQ(json["messages"][0]["content"], "You are terse.");
-  EXPECT_EQ(json["messages"][3]["content"], "And of Italy?");
+  EXPECT_EQ(json["messages"][3]["content"], "When did he live?");
   EXPECT_EQ(json["messages"][4]["role"], "assistant");
   EXPECT_THAT(r.out, HasSubstr(json["messages"][4]["content"].get<std::string>()));
 }
