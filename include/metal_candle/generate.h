@@ -7,6 +7,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -142,6 +143,15 @@ class Generator {
   /// (FinishReason::cancelled).
   GenerationStats generate_stream(const Prompt& prompt, const GenerateOptions& options,
                                   const std::function<bool(const StreamToken&)>& on_token);
+
+  /// Runs all requests at once, each with its own sampling; their rows share the forward passes. The results
+  /// stand in the order of the prompts and hold the tokens that each request gets alone. The first failure
+  /// cancels the others and is thrown, naming the request.
+  std::vector<GenerationResult> generate_batch(std::span<const Prompt> prompts,
+                                               const GenerateOptions& options = {});
+  /// One of `options` for each prompt; Error(invalid_argument) if their numbers differ.
+  std::vector<GenerationResult> generate_batch(std::span<const Prompt> prompts,
+                                               std::span<const GenerateOptions> options);
 
  private:
   std::shared_ptr<Model> model_;

@@ -1,4 +1,6 @@
 // The public Generator and TokenStream: requests in, tokens out.
+#include <limits>
+#include <string>
 #include <utility>
 
 #include "engine/model_impl.h"
@@ -8,6 +10,39 @@ namespace metal_candle {
 namespace {
 
 constexpr std::size_t kQueueCapacity = 64;  // tokens the engine may run ahead of a slow consumer
+constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
+
+GenerationRequest make_request(const Model& model, const Prompt& prompt, const GenerateOptions& options) {
+  GenerationRequest request;
+  request.prompt = prompt.tokens() ? *prompt.tokens() : model.tokenizer().encode(*prompt.text());
+  request.sampling = options.sampling;
+  request.stop.max_tokens = options.max_tokens;
+  request.stop.strings = options.stop;
+  request.stop.ignore_eos = options.ignore_eos;
+  return request;
+}
+
+/// Moves the next token into the result; at the end completes its stats and returns false.
+bool take_token(TokenStream& stream, GenerationResult& result) {
+  std::optional<StreamToken> token = stream.next();
+  if (!token) {
+    result.stats = stream.stats();
+    return false;
+  }
+  result.text += token->text;
+  result.tokens.push_back(std::move(*token));
+  return true;
+}
+
+/// Calls `f`; an Error that it throws then names the request of a batch.
+template <typename F>
+auto for_request(std::size_t index, F&& f) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    throw Error(error.code(), "request " + std::to_string(index) + " of the batch: " + error.what());
+  }
+}
 
 }  // namespace
 
@@ -32,9 +67,9 @@ double GenerationStats::decode_tokens_per_second() const noexcept {
 
 class TokenStream::Impl {
  public:
-  Impl(std::shared_ptr<Model> model, GenerationRequest request)
+  Impl(std::shared_ptr<Model> model, GenerationRequest request, std::size_t queue_capacity)
       : model_(std::move(model)),
-        generation_(std::make_shared<Generation>(std::move(request), kQueueCapacity)) {
+        generation_(std::make_shared<Generation>(std::move(request), queue_capacity)) {
     model_->impl().start(generation_);
   }
   ~Impl() { generation_->queue.cancel(); }
@@ -66,13 +101,8 @@ Generator::Generator(std::shared_ptr<Model> model) : model_(std::move(model)) {
 }
 
 TokenStream Generator::generate_stream(const Prompt& prompt, const GenerateOptions& options) {
-  GenerationRequest request;
-  request.prompt = prompt.tokens() ? *prompt.tokens() : model_->tokenizer().encode(*prompt.text());
-  request.sampling = options.sampling;
-  request.stop.max_tokens = options.max_tokens;
-  request.stop.strings = options.stop;
-  request.stop.ignore_eos = options.ignore_eos;
-  return TokenStream(std::make_shared<TokenStream::Impl>(model_, std::move(request)));
+  return TokenStream(
+      std::make_shared<TokenStream::Impl>(model_, make_request(*model_, prompt, options), kQueueCapacity));
 }
 
 GenerationStats Generator::generate_stream(const Prompt& prompt, const GenerateOptions& options,
@@ -97,12 +127,41 @@ GenerationStats Generator::generate_stream(const Prompt& prompt, const GenerateO
 GenerationResult Generator::generate(const Prompt& prompt, const GenerateOptions& options) {
   GenerationResult result;
   TokenStream stream = generate_stream(prompt, options);
-  for (std::optional<StreamToken> token; (token = stream.next());) {
-    result.text += token->text;
-    result.tokens.push_back(std::move(*token));
+  while (take_token(stream, result)) {
   }
-  result.stats = stream.stats();
   return result;
+}
+
+std::vector<GenerationResult> Generator::generate_batch(std::span<const Prompt> prompts,
+                                                        const GenerateOptions& options) {
+  return generate_batch(prompts, std::vector<GenerateOptions>(prompts.size(), options));
+}
+
+std::vector<GenerationResult> Generator::generate_batch(std::span<const Prompt> prompts,
+                                                        std::span<const GenerateOptions> options) {
+  if (prompts.size() != options.size())
+    throw Error(ErrorCode::invalid_argument, "a batch of " + std::to_string(prompts.size()) +
+                                                 " prompts needs as many options, not " +
+                                                 std::to_string(options.size()));
+  std::vector<GenerationRequest> requests;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    for_request(i, [&] { requests.push_back(make_request(*model_, prompts[i], options[i])); });
+  // Without bounds on the queues no row waits for the reading of another. An exception destroys the streams,
+  // which cancels what still runs.
+  std::vector<TokenStream> streams;
+  std::vector<std::size_t> running;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    for_request(i, [&] {
+      streams.emplace_back(std::make_shared<TokenStream::Impl>(model_, std::move(requests[i]), kUnbounded));
+    });
+    running.push_back(i);
+  }
+  std::vector<GenerationResult> results(prompts.size());
+  while (!running.empty())  // in turns, so that a failure is noticed while the others run
+    std::erase_if(running, [&](std::size_t i) {
+      return for_request(i, [&] { return !take_token(streams[i], results[i]); });
+    });
+  return results;
 }
 
 }  // namespace metal_candle
