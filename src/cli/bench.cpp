@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "cli/flags.h"
@@ -20,7 +18,8 @@ namespace {
 
 constexpr const char* kFooter =
     R"(Each repetition reads a new random prompt of -p tokens and then decodes -n tokens, greedily; the median of
-the repetitions is reported. With -b several requests run at once and their tokens count together.
+the repetitions is reported. With -b several requests run at once and their tokens count together: the prompts'
+until the last of them is read, then what decoding -n tokens of each adds to the same work.
 
 Examples:
   metal-candle bench -m model.gguf
@@ -50,7 +49,8 @@ class Bench {
       const GenerationStats stats = one(random_prompt(flags_.prompt), flags_.decode + 1);
       return {stats.prompt_tokens_per_second(), stats.decode_tokens_per_second()};
     }
-    // Prompts alone first; what decoding adds to the same work is decoding's time.
+    // Requests whose prompts are read first decode beside the other prompts, so no moment divides prompts
+    // from decoding: a batch of one token each times the prompts, and what decoding adds to it is decoding's.
     const double prompts = all_at_once(1);
     const double both = all_at_once(flags_.decode + 1);
     const double rows = flags_.batch;
@@ -68,36 +68,24 @@ class Bench {
     return out;
   }
 
-  GenerationStats one(const std::vector<std::int32_t>& prompt, std::uint32_t tokens) const {
+  static GenerateOptions exactly(std::uint32_t tokens) {
     GenerateOptions options;
     options.max_tokens = tokens;
     options.ignore_eos = true;
-    return Generator(model_).generate_stream(prompt, options, [](const StreamToken&) { return true; });
+    return options;
+  }
+
+  GenerationStats one(const std::vector<std::int32_t>& prompt, std::uint32_t tokens) const {
+    return Generator(model_).generate(prompt, exactly(tokens)).stats;
   }
 
   /// Seconds for the whole batch.
   double all_at_once(std::uint32_t tokens) {
-    std::vector<std::vector<std::int32_t>> prompts(flags_.batch);
-    for (auto& prompt : prompts) prompt = random_prompt(flags_.prompt);
-    std::vector<std::exception_ptr> errors(prompts.size());
+    std::vector<Prompt> prompts;
+    for (std::uint32_t i = 0; i < flags_.batch; ++i) prompts.emplace_back(random_prompt(flags_.prompt));
     const auto start = Clock::now();
-    {
-      std::vector<std::jthread> rows;
-      for (std::size_t i = 0; i < prompts.size(); ++i) {
-        rows.emplace_back([&, i] {
-          try {
-            one(prompts[i], tokens);
-          } catch (...) {
-            errors[i] = std::current_exception();
-          }
-        });
-      }
-    }
-    const double seconds = since(start);
-    for (const std::exception_ptr& error : errors) {
-      if (error) std::rethrow_exception(error);
-    }
-    return seconds;
+    Generator(model_).generate_batch(prompts, exactly(tokens));
+    return since(start);
   }
 
   std::shared_ptr<Model> model_;
