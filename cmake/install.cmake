@@ -5,7 +5,10 @@ include(CMakePackageConfigHelpers)
 set(MC_PRIVATE_DIR ${CMAKE_INSTALL_LIBDIR}/metal_candle)  # what is ours but not for the linker's path
 set(MC_CONFIG_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/metal_candle)
 
-install(DIRECTORY include/metal_candle DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(NOT METAL_CANDLE_ASYNC)
+  set(MC_EXCLUDE_HEADERS PATTERN async.h EXCLUDE)
+endif()
+install(DIRECTORY include/metal_candle DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${MC_EXCLUDE_HEADERS})
 install(TARGETS metal_candle ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/metal_candle)
 

@@ -1,10 +1,14 @@
 # mc_room(NAME NEEDS rooms... LIBS targets...): object library mc_NAME from src/NAME/**.cpp.
 # Object libraries let a room and its tests build without the rooms to its right.
+# MC_EXCLUDE: a regular expression; sources of rooms and tests whose path it matches are left out.
 set_property(GLOBAL PROPERTY MC_ROOMS "")
 
 function(mc_room room)
   cmake_parse_arguments(ARG "" "" "NEEDS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${room}/*.cpp)
+  if(MC_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX "${MC_EXCLUDE}")
+  endif()
   if(NOT sources)
     return()  # a room that later issues fill
   endif()

@@ -4,23 +4,13 @@
 #include <utility>
 
 #include "engine/model_impl.h"
+#include "engine/request.h"
 #include "metal_candle/generate.h"
 
 namespace metal_candle {
 namespace {
 
-constexpr std::size_t kQueueCapacity = 64;  // tokens the engine may run ahead of a slow consumer
 constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
-
-GenerationRequest make_request(const Model& model, const Prompt& prompt, const GenerateOptions& options) {
-  GenerationRequest request;
-  request.prompt = prompt.tokens() ? *prompt.tokens() : model.tokenizer().encode(*prompt.text());
-  request.sampling = options.sampling;
-  request.stop.max_tokens = options.max_tokens;
-  request.stop.strings = options.stop;
-  request.stop.ignore_eos = options.ignore_eos;
-  return request;
-}
 
 /// Moves the next token into the result; at the end completes its stats and returns false.
 bool take_token(TokenStream& stream, GenerationResult& result) {

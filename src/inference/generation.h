@@ -21,8 +21,8 @@ struct GenerationRequest {
 /// Shared by the consumer, which pops, and the engine thread, which pushes. Thread-safe.
 class Generation {
  public:
-  Generation(GenerationRequest request, std::size_t queue_capacity)
-      : request(std::move(request)), queue(queue_capacity) {}
+  Generation(GenerationRequest request, std::size_t queue_capacity, std::stop_token stop = {})
+      : request(std::move(request)), queue(queue_capacity, std::move(stop)) {}
 
   const GenerationRequest request;
   TokenQueue<StreamToken> queue;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -62,16 +63,33 @@ class TokenQueue {
     return item;
   }
 
+  /// For a consumer that may not wait: if pop() would, has `call` called once as soon as it would not, on the
+  /// thread that pushes or closes, and returns true. False, and no call, if pop() would not wait now.
+  /// Replaces the call asked for before. `call` must not throw.
+  bool call_when_ready(std::function<void()> call) {
+    const std::lock_guard lock(mutex_);
+    if (closed_ || !items_.empty()) return false;
+    when_ready_ = std::move(call);
+    return true;
+  }
+
+  /// Whether pop() would return at once.
+  bool ready() const {
+    const std::lock_guard lock(mutex_);
+    return closed_ || !items_.empty();
+  }
+
   /// No more items will come; what waits can still be popped. The first call wins.
   void close(std::exception_ptr error = nullptr) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (closed_) return;
-      closed_ = true;
-      error_ = std::move(error);
-    }
+    std::unique_lock lock(mutex_);
+    if (closed_) return;
+    closed_ = true;
+    error_ = std::move(error);
+    const std::function<void()> call = std::exchange(when_ready_, nullptr);
+    lock.unlock();
     arrived_.notify_all();
     room_.notify_all();
+    if (call) call();
   }
 
   /// Asks the producer to end. What waits, and what it had already made, can still be popped. Any thread.
@@ -99,16 +117,19 @@ class TokenQueue {
   bool has_room() const noexcept { return cancelled_ || items_.size() < capacity_; }
   void add(T item, std::unique_lock<std::mutex>& lock) {
     items_.push_back(std::move(item));
+    const std::function<void()> call = std::exchange(when_ready_, nullptr);
     lock.unlock();
     arrived_.notify_one();
+    if (call) call();
   }
 
   const std::size_t capacity_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::condition_variable room_;
   std::deque<T> items_;
   std::exception_ptr error_;
+  std::function<void()> when_ready_;
   bool closed_ = false;
   bool cancelled_ = false;
   std::stop_source source_;

@@ -1,0 +1,15 @@
+#include "engine/request.h"
+
+namespace metal_candle {
+
+GenerationRequest make_request(const Model& model, const Prompt& prompt, const GenerateOptions& options) {
+  GenerationRequest request;
+  request.prompt = prompt.tokens() ? *prompt.tokens() : model.tokenizer().encode(*prompt.text());
+  request.sampling = options.sampling;
+  request.stop.max_tokens = options.max_tokens;
+  request.stop.strings = options.stop;
+  request.stop.ignore_eos = options.ignore_eos;
+  return request;
+}
+
+}  // namespace metal_candle
