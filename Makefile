@@ -3,7 +3,7 @@
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo test test-full bench-peers docs format install clean
+.PHONY: help setup build demo test test-full bench-peers bench-compare docs format install clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,9 @@ test-full:  ## also sanitizers, coverage, longer fuzzing, live oracles, formatti
 bench-peers: build  ## build the peers (llama.cpp, candle, mlx-lm, transformers), compare, write docs/benchmarks.md
 	@JOBS=$(JOBS) scripts/bench_peers/setup.sh $(BENCH_SETUP)
 	@python3 scripts/bench_peers/run.py $(BENCH)
+
+bench-compare: build  ## this tree's speed against another commit's: BASE=<ref>, BENCH="flags of metal-candle bench"
+	@BASE=$(BASE) JOBS=$(JOBS) scripts/bench_compare.sh $(BENCH)
 
 docs:  ## the API reference, in build/docs/html
 	@scripts/bootstrap.sh --full

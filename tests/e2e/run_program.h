@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ struct RunOptions {
 struct RunResult {
   int code = -1;  ///< Exit code, or 128 + signal.
   std::string out, err;
+  std::size_t peak_bytes = 0;  ///< Largest resident set.
 };
 
 inline RunResult run_program(const std::vector<std::string>& arguments, const RunOptions& options = {}) {
@@ -110,7 +112,9 @@ inline RunResult run_program(const std::vector<std::string>& arguments, const Ru
   }
   if (waits[2].fd >= 0) ::close(in[1]);
   int status = 0;
-  ::waitpid(pid, &status, 0);
+  rusage usage{};
+  ::wait4(pid, &status, 0, &usage);
+  result.peak_bytes = static_cast<std::size_t>(usage.ru_maxrss) * 1024;
   ::signal(SIGPIPE, ignored);
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
