@@ -59,10 +59,11 @@ class Prompt {
 };
 
 struct GenerateOptions {
-  SamplingParams sampling = {};        ///< Defaults to greedy.
-  std::uint32_t max_tokens = 256;      ///< Also bounded by the context.
-  std::vector<std::string> stop = {};  ///< Generation ends before any of these appears in the text.
-  bool ignore_eos = false;             ///< Go on past EOS (benchmarks).
+  SamplingParams sampling = {};                ///< Defaults to greedy.
+  std::uint32_t max_tokens = 256;              ///< Also bounded by the context.
+  std::vector<std::string> stop = {};          ///< Generation ends before any of these appears in the text.
+  std::vector<std::int32_t> stop_tokens = {};  ///< Each ends the answer, as the model's own end tokens do.
+  bool ignore_eos = false;                     ///< Go on past EOS (benchmarks).
 };
 
 struct GenerationStats {

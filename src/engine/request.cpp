@@ -8,6 +8,7 @@ GenerationRequest make_request(const Model& model, const Prompt& prompt, const G
   request.sampling = options.sampling;
   request.stop.max_tokens = options.max_tokens;
   request.stop.strings = options.stop;
+  request.stop.tokens = options.stop_tokens;
   request.stop.ignore_eos = options.ignore_eos;
   return request;
 }
