@@ -54,8 +54,11 @@ def line(row, peers):
     return f"{row['model'].removeprefix('SmolLM2-135M-Instruct')[1:]:28} t{row['threads']} {label:32} {shown}"
 
 
-def document(result):
-    out = [INTRODUCTION.format(**result), "## The machine's limits\n"]
+def document(result, drawing=None):
+    out = [INTRODUCTION.format(**result)]
+    if drawing:
+        out.append(f"![Milliseconds a decoded token over the depth of its context]({drawing})\n")
+    out.append("## The machine's limits\n")
     out.append("| threads | read, GB/s | f32, GFLOPS | bf16 dot, GFLOPS | int8 dot, Gops |\n|---|---|---|---|---|")
     for threads, v in result["limits"].items():
         cells = (v[key] for key in ("read_gb_s", "f32_gflops", "bf16_gflops", "int8_gops"))

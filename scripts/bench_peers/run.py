@@ -1,4 +1,5 @@
-"""`make bench-peers`: measures our program and its peers in turns on the same files, and writes docs/benchmarks.md.
+"""`make bench-peers`: measures our program and its peers in turns on the same files, and writes
+docs/benchmarks.md and docs/decode_depth.svg.
 
     python3 scripts/bench_peers/run.py [--rounds N] [--models A,B] [--quick] [--out FILE]
 
@@ -17,6 +18,7 @@ import statistics
 import sys
 
 import peers
+import plot
 import report
 
 ROOT = peers.ROOT
@@ -36,7 +38,7 @@ def cells(model, quick):
     if model != f"{DEMO}.Q4_1.gguf":
         wanted = [("prompt", n, 2) for n in ([8, 512] if "mlx" in model else [512])] + [("decode", 0, 2)]
         return wanted + ([] if "bf16" in model else [("batch", 16, 2)])
-    prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048], [0, 512, 4096], [1, 4, 16, 32])
+    prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048], [0, 512, 2048, 4096], [1, 4, 16, 32])
     out = [("prompt", n, 2) for n in prompts] + [("decode", d, 2) for d in depths] + [("batch", b, 2) for b in rows]
     out += [("prompt", 512, 1), ("decode", 0, 1)]
     return out + [("cold", 0, 2), ("memory", 0, 2), ("load", 0, 2)]
@@ -123,7 +125,10 @@ def main():
         "load_average": os.getloadavg()[0], "limits": limits, "peers": [p.name for p in chosen], "rows": rows,
     }  # fmt: skip
     (peers.CACHE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    pathlib.Path(options.out).write_text(report.document(result))
+    out, drawing = pathlib.Path(options.out), plot.draw(result, f"{DEMO}.Q4_1.gguf")
+    if drawing:
+        out.with_name("decode_depth.svg").write_text(drawing)
+    out.write_text(report.document(result, "decode_depth.svg" if drawing else None))
     print(f"wrote {options.out}")
 
 
