@@ -8,4 +8,5 @@
 #include "metal_candle/generate.h"
 #include "metal_candle/model.h"
 #include "metal_candle/sampling.h"
+#include "metal_candle/tokenizer.h"
 #include "metal_candle/version.h"

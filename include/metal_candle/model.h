@@ -17,7 +17,7 @@
 
 namespace metal_candle {
 
-class Tokenizer;
+class Tokenizer;  // tokenizer.h
 
 enum class Device {
   automatic,  ///< The GPU if this build's MLX drives one, else the CPU.

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "cli/output.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle::cli {
 namespace {

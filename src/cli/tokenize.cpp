@@ -8,7 +8,7 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 #include "tokenizer/unicode.h"
 
 namespace metal_candle::cli {

@@ -10,15 +10,6 @@
 namespace metal_candle {
 namespace {
 
-simd::KvType kv_type_of(KvDType type) {
-  switch (type) {
-    case KvDType::f16: return simd::KvType::f16;
-    case KvDType::bf16: return simd::KvType::bf16;
-    case KvDType::f32: return simd::KvType::f32;
-  }
-  throw Error(ErrorCode::invalid_argument, "unknown kv_dtype");
-}
-
 void add_tensors(const WeightStore& store, ModelInfo& info) {
   std::map<std::string, std::uint64_t> bytes;
   for (const StoredTensor& t : store.tensors()) {
@@ -39,6 +30,15 @@ std::uint64_t bytes_on_disk(const WeightStore& store) {
 }
 
 }  // namespace
+
+simd::KvType kv_type_of(KvDType type) {
+  switch (type) {
+    case KvDType::f16: return simd::KvType::f16;
+    case KvDType::bf16: return simd::KvType::bf16;
+    case KvDType::f32: return simd::KvType::f32;
+  }
+  throw Error(ErrorCode::invalid_argument, "unknown kv_dtype");
+}
 
 ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
   ModelInfo info;

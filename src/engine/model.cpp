@@ -20,15 +20,6 @@ namespace {
 
 constexpr std::uint32_t kDefaultContext = 4096;
 
-simd::KvType to_kv_type(KvDType type) {
-  switch (type) {
-    case KvDType::f16: return simd::KvType::f16;
-    case KvDType::bf16: return simd::KvType::bf16;
-    case KvDType::f32: return simd::KvType::f32;
-  }
-  throw Error(ErrorCode::invalid_argument, "unknown kv_dtype");
-}
-
 std::uint32_t choose_context(const LoadOptions& options, const DecoderSpec& spec) {
   if (options.context_size == 0) return std::min(spec.context_length, kDefaultContext);
   if (options.context_size > spec.context_length)
@@ -63,7 +54,7 @@ void Model::Impl::load(const std::filesystem::path& path, const LoadOptions& opt
   tokenizer = checkpoint.tokenizer();
   if (const auto source = checkpoint.chat_template()) chat_template.emplace(*source);
   context_size = choose_context(options, spec);
-  kv_type = to_kv_type(options.kv_dtype);
+  kv_type = kv_type_of(options.kv_dtype);
   decoder_ = load_decoder(checkpoint.store(), spec, options.progress);
   if (!tokenizer) return;
   scheduler_ = std::make_unique<Scheduler>(

@@ -8,9 +8,9 @@
 #include "inference/generation.h"
 #include "inference/scheduler.h"
 #include "metal_candle/model.h"
+#include "metal_candle/tokenizer.h"
 #include "models/decoder.h"
 #include "tokenizer/chat_template.h"
-#include "tokenizer/tokenizer.h"
 
 namespace metal_candle {
 

@@ -8,7 +8,7 @@
 #include "inference/token_stream.h"
 #include "metal_candle/generate.h"
 #include "metal_candle/sampling.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

@@ -10,7 +10,7 @@
 #include "inference/rng.h"
 #include "metal_candle/model.h"
 #include "metal_candle/sampling.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

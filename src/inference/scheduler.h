@@ -10,7 +10,7 @@
 
 #include "inference/generation.h"
 #include "models/decoder.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "metal_candle/generate.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

@@ -1,23 +1,14 @@
 #include "models/checkpoint.h"
 
+#include "io/text_file.h"
 #include "metal_candle/error.h"
 #include "models/tokenizer_loader.h"
 
 namespace metal_candle {
-namespace {
-
-std::optional<std::string> read_text(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  const MappedFile file = MappedFile::open(path);
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-}
-
-}  // namespace
-
 ModelConfig Checkpoint::config() const {
   if (const GgufFile* gguf = store_.gguf()) return config_from_gguf(*gguf);
   const auto path = store_.safetensors()->directory() / "config.json";
-  const auto text = read_text(path);
+  const auto text = read_text_file(path);
   if (!text)
     throw Error(ErrorCode::not_found,
                 path.string() + ": is missing; a safetensors model needs its config.json beside it");
@@ -36,9 +27,9 @@ std::optional<std::string> Checkpoint::chat_template() const {
   }
   // Newer checkpoints keep the template in a file of its own.
   const auto& directory = store_.safetensors()->directory();
-  if (auto text = read_text(directory / "chat_template.jinja")) return text;
+  if (auto text = read_text_file(directory / "chat_template.jinja")) return text;
   const auto path = directory / "tokenizer_config.json";
-  const auto text = read_text(path);
+  const auto text = read_text_file(path);
   if (!text) return std::nullopt;
   const Json json = parse_json(*text, path.string());
   const auto it = json.find("chat_template");

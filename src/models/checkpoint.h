@@ -9,7 +9,7 @@
 
 #include "io/weight_store.h"
 #include "models/model_config.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/json.h"
-#include "io/mapped_file.h"
+#include "io/text_file.h"
 #include "metal_candle/error.h"
 #include "tokenizer/gguf_vocab.h"
 #include "tokenizer/tokenizer_json.h"
@@ -20,18 +20,11 @@ std::optional<TokenId> token_id(const GgufMetadata& meta, std::string_view key) 
   return static_cast<TokenId>(*value);
 }
 
-// Empty if there is no such file.
-std::string read_text(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return {};
-  const MappedFile file = MappedFile::open(path);
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-}
-
 // generation_config.json's eos_token_id: one id or a list.
 std::vector<TokenId> generation_end_tokens(const std::filesystem::path& path) {
-  const std::string text = read_text(path);
-  if (text.empty()) return {};
-  const Json json = parse_json(text, path.string());
+  const auto text = read_text_file(path);
+  if (!text) return {};
+  const Json json = parse_json(*text, path.string());
   const Json ids = json.is_object() ? json.value("eos_token_id", Json()) : Json();
   std::vector<TokenId> out;
   for (const Json& id : ids.is_array() ? ids : Json::array({ids}))
@@ -76,11 +69,12 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufFile& gguf) {
 
 std::unique_ptr<Tokenizer> tokenizer_from_directory(const std::filesystem::path& directory) {
   const auto path = directory / "tokenizer.json";
-  if (!std::filesystem::exists(path)) return nullptr;
-  const std::string json = read_text(path), config = read_text(directory / "tokenizer_config.json");
+  const auto json = read_text_file(path);
+  if (!json) return nullptr;
+  const std::string config = read_text_file(directory / "tokenizer_config.json").value_or("");
   const std::string source = path.string();
   return make_tokenizer(
-      TokenizerJson{json, config, source, generation_end_tokens(directory / "generation_config.json")});
+      TokenizerJson{*json, config, source, generation_end_tokens(directory / "generation_config.json")});
 }
 
 }  // namespace metal_candle

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "io/gguf.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

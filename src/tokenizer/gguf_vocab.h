@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle {
 

@@ -13,7 +13,7 @@
 #include "tokenizer/piece_decoder.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/token_model.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 #include "tokenizer/vocabulary.h"
 
 namespace metal_candle {

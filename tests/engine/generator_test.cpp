@@ -1,6 +1,7 @@
 // The public Generator on a tiny model: streams, callbacks, stops, several at once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <numeric>
@@ -10,8 +11,8 @@
 
 #include "core/json.h"
 #include "metal_candle/generate.h"
+#include "metal_candle/tokenizer.h"
 #include "support/expect_error.h"
-#include "tokenizer/tokenizer.h"
 
 namespace metal_candle {
 namespace {
@@ -82,6 +83,15 @@ TEST_F(GeneratorTest, ACallbackStopsEarly) {
       generator.generate_stream(prompt, options(20), [&](const StreamToken&) { return ++calls < 3; });
   EXPECT_EQ(calls, 3);
   EXPECT_EQ(stats.finish_reason, FinishReason::cancelled);
+}
+
+TEST_F(GeneratorTest, AStopTokenEndsTheAnswer) {
+  GenerateOptions o = options(12);
+  o.stop_tokens = {greedy[4]};
+  const auto first = std::find(greedy.begin(), greedy.end(), greedy[4]);
+  const GenerationResult result = generator.generate(prompt, o);
+  EXPECT_EQ(result.stats.finish_reason, FinishReason::stop);
+  EXPECT_EQ(ids(result.tokens), std::vector<std::int32_t>(greedy.begin(), first + 1));
 }
 
 TEST_F(GeneratorTest, AnAbandonedStreamFreesTheEngine) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/json.h"
-#include "tokenizer/tokenizer.h"
+#include "metal_candle/tokenizer.h"
 
 namespace metal_candle::testing {
 

@@ -1,5 +1,4 @@
-// The tokenizer interface that the rest of the library sees. How text is cut is the business of
-// bpe, unigram and wordpiece; which file a vocabulary came from is the business of the loaders.
+// Text to token ids and back: the interface of every tokenizer. How text is cut is the business of src/tokenizer.
 #pragma once
 
 #include <cstdint>

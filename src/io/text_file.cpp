@@ -1,0 +1,13 @@
+#include "io/text_file.h"
+
+#include "io/mapped_file.h"
+
+namespace metal_candle {
+
+std::optional<std::string> read_text_file(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const MappedFile file = MappedFile::open(path);
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+}
+
+}  // namespace metal_candle
