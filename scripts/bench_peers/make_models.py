@@ -132,7 +132,12 @@ def main():
                     random_gguf(part, shape, kind)
                     part.rename(path)  # whole or not at all
     files = sorted([*MODELS.glob("*.gguf"), *(p for p in MODELS.iterdir() if p.is_dir())])
-    (MODELS / "models.json").write_text(json.dumps({f.name: describe(f) for f in files}, indent=1) + "\n")
+    described = MODELS / "models.json"
+    facts = json.loads(described.read_text()) if described.exists() else {}
+    for file in files:  # reading a header with its vocabulary takes many seconds, so never twice
+        if file.name not in facts or file.stat().st_mtime > described.stat().st_mtime:
+            facts[file.name] = describe(file)
+    described.write_text(json.dumps({f.name: facts[f.name] for f in files}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,9 @@ def main():
 
     facts = json.loads((peers.MODELS / "models.json").read_text())
     names = [n for n in model_names() if not options.models or any(m in n for m in options.models.split(","))]
+    for name in set(names) - set(facts):
+        print(f"bench-peers: {name} left out: not in models.json; run make_models.py", file=sys.stderr)
+    names = [n for n in names if n in facts]
     chosen = [p for p in peers.ALL if not options.peers or p.name in options.peers.split(",")]
     limits = machine_limits()
     rows = []
