@@ -1,4 +1,5 @@
-// Text to token ids and back: the interface of every tokenizer. How text is cut is the business of src/tokenizer.
+// Text to token ids and back: the interface of every tokenizer. How text is cut is the business of
+// src/tokenizer.
 #pragma once
 
 #include <cstdint>

@@ -11,10 +11,29 @@ namespace metal_candle {
 /// Element type of a stored tensor. The quantized ones are GGUF's block formats
 /// (ggml's definition): a row is a whole number of blocks.
 enum class DType : std::uint8_t {
-  f32, f16, bf16, f64,
-  i8, i16, i32, i64, u8, u16, u32, u64, boolean,
-  q4_0, q4_1, q5_0, q5_1, q8_0,
-  q2_k, q3_k, q4_k, q5_k, q6_k,
+  f32,
+  f16,
+  bf16,
+  f64,
+  i8,
+  i16,
+  i32,
+  i64,
+  u8,
+  u16,
+  u32,
+  u64,
+  boolean,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
 };
 
 /// "q4_1", "bf16", ...

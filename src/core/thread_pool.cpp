@@ -67,7 +67,10 @@ void ThreadPool::run_erased(Erased call, const void* task) {
   }
   call(task, 0);
   for (int spin = 0; remaining_.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins) relax(); else std::this_thread::yield();
+    if (spin < kSpins)
+      relax();
+    else
+      std::this_thread::yield();
   }
 }
 
@@ -101,7 +104,10 @@ void ThreadPool::barrier() noexcept {
     return;
   }
   for (int spin = 0; phase_.load(std::memory_order_acquire) == phase; ++spin) {
-    if (spin < kSpins) relax(); else std::this_thread::yield();
+    if (spin < kSpins)
+      relax();
+    else
+      std::this_thread::yield();
   }
 }
 

@@ -26,7 +26,8 @@ class ThreadPool {
 
   unsigned size() const noexcept { return size_; }
 
-  /// Calls task(index) once on each of size() threads, index 0 on the caller's, and returns when all are done.
+  /// Calls task(index) once on each of size() threads, index 0 on the caller's, and returns when all are
+  /// done.
   template <typename F>
   void run(const F& task) {
     if (size_ == 1) return task(0u);

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "inference/generation.h"
-#include "models/decoder.h"
 #include "metal_candle/tokenizer.h"
+#include "models/decoder.h"
 
 namespace metal_candle {
 

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "io/weight_store.h"
-#include "models/model_config.h"
 #include "metal_candle/tokenizer.h"
+#include "models/model_config.h"
 
 namespace metal_candle {
 

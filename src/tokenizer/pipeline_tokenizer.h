@@ -8,12 +8,12 @@
 #include <unordered_map>
 #include <vector>
 
+#include "metal_candle/tokenizer.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/piece_decoder.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/token_model.h"
-#include "metal_candle/tokenizer.h"
 #include "tokenizer/vocabulary.h"
 
 namespace metal_candle {

@@ -216,7 +216,8 @@ TEST_P(SimdAttention, SplitKeysMergeToTheWhole) {
               const auto want = reference(p, c, q.data() + h * 72, length - 1, 0, length);
               for (std::size_t d = 0; d < 72; ++d)
                 ASSERT_NEAR(out[d], want[d], 1e-5)
-                    << length << " keys in " << pieces << ", head " << h << " of " << group << ", window " << window << ", dim " << d;
+                    << length << " keys in " << pieces << ", head " << h << " of " << group << ", window "
+                    << window << ", dim " << d;
             }
           }
         }
