@@ -40,7 +40,7 @@ simd::KvType kv_type_of(KvDType type) {
   throw Error(ErrorCode::invalid_argument, "unknown kv_dtype");
 }
 
-ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
+ModelInfo describe_checkpoint(const Checkpoint& checkpoint, const Tokenizer* tokenizer) {
   ModelInfo info;
   const WeightStore& store = checkpoint.store();
   info.path = store.path().string();
@@ -49,7 +49,7 @@ ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
   info.file_bytes = bytes_on_disk(store);
   add_tensors(store, info);
   info.has_chat_template = checkpoint.chat_template().has_value();
-  if (const auto tokenizer = checkpoint.tokenizer()) info.tokenizer = tokenizer->kind();
+  if (tokenizer) info.tokenizer = tokenizer->kind();
   if (store.tensors().empty()) return info;  // a vocabulary file
   const ModelConfig config = checkpoint.config();
   info.architecture = config.architecture;
@@ -65,7 +65,8 @@ ModelInfo describe_checkpoint(const Checkpoint& checkpoint) {
 }
 
 ModelInfo inspect_model(const std::filesystem::path& path) {
-  return describe_checkpoint(Checkpoint::open(path));
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  return describe_checkpoint(checkpoint, checkpoint.tokenizer().get());
 }
 
 std::uint64_t ModelInfo::memory_needed(std::uint32_t context, KvDType kv) const {

@@ -10,6 +10,7 @@ namespace metal_candle {
 /// The cache's own name for the public type. Throws Error(invalid_argument) for a value outside the enum.
 simd::KvType kv_type_of(KvDType type);
 
-ModelInfo describe_checkpoint(const Checkpoint& checkpoint);
+/// `tokenizer`: what checkpoint.tokenizer() gave, which is costly to build; may be null.
+ModelInfo describe_checkpoint(const Checkpoint& checkpoint, const Tokenizer* tokenizer);
 
 }  // namespace metal_candle

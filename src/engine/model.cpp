@@ -50,8 +50,8 @@ void Model::Impl::load(const std::filesystem::path& path, const LoadOptions& opt
   set_compute_threads(options.threads);
   const Checkpoint checkpoint = Checkpoint::open(path);
   const DecoderSpec spec = make_decoder_spec(checkpoint.config());
-  info = describe_checkpoint(checkpoint);
   tokenizer = checkpoint.tokenizer();
+  info = describe_checkpoint(checkpoint, tokenizer.get());
   if (const auto source = checkpoint.chat_template()) chat_template.emplace(*source);
   context_size = choose_context(options, spec);
   kv_type = kv_type_of(options.kv_dtype);
