@@ -8,7 +8,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 # Products and sums stay as written: dequantization is bit-exact, and activations are the same on every target.
-file(GLOB simd_sources ${simd}/linear*.cpp ${simd}/dequantize*.cpp ${simd}/pack*.cpp)
+file(GLOB simd_sources ${simd}/linear*.cpp ${simd}/dequantize*.cpp ${simd}/pack*.cpp ${simd}/quantize*.cpp)
 set_source_files_properties(${simd_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 
 # mc_simd_source(ARCHITECTURE FILE flags...): compiles FILE only for that architecture.
@@ -19,6 +19,12 @@ function(mc_simd_source architecture file)
   set_source_files_properties(${simd}/${file} PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;${ARGN}")
 endfunction()
 
+if(METAL_CANDLE_SANITIZE)
+  # Instrumented, each of these takes minutes to compile. linear_scalar.cpp keeps the instrumentation for the same
+  # layouts, and simd_linear_guard_test.cpp holds every target to its operands with guard pages.
+  list(APPEND avx2 -fno-sanitize=all)
+  list(APPEND avx512 -fno-sanitize=all)
+endif()
 mc_simd_source("x86_64|AMD64" linear_avx2.cpp ${avx2})
 mc_simd_source("x86_64|AMD64" linear_avx2_vnni.cpp ${avx2} -mavxvnni)
 mc_simd_source("x86_64|AMD64" linear_avx512.cpp ${avx512})

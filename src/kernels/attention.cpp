@@ -15,27 +15,18 @@ namespace metal_candle {
 namespace {
 
 namespace mx = mlx::core;
+using Job = AttentionCall;
 
 constexpr std::size_t kQueryRows = 32;      // rows of one prompt task
 constexpr std::size_t kSplitKeys = 256;     // keys of one decoding task
 constexpr std::size_t kSerialWork = 32768;  // multiply-adds below which waking other threads costs more
 
-// One call on raw memory.
-struct Job {
-  const AttentionSpec& spec;
-  const AttentionBatch& batch;
-  std::size_t layer;
-  const float* qkv;
-  float* out;
-  std::size_t rows;
-
-  std::size_t group() const { return spec.heads / spec.kv_heads; }
-  std::size_t qkv_width() const { return (spec.heads + 2 * spec.kv_heads) * spec.head_dim; }
-  std::size_t out_width() const { return spec.heads * spec.head_dim; }
-  simd::AttentionParams params() const {
-    return {.head_dim = spec.head_dim, .group = group(), .scale = spec.scale, .window = spec.window};
-  }
-};
+simd::AttentionParams params(const AttentionSpec& spec) {
+  return {.head_dim = spec.head_dim,
+          .group = spec.heads / spec.kv_heads,
+          .scale = spec.scale,
+          .window = spec.window};
+}
 
 // A piece of the second phase: some rows of a sequence, or some keys of its one row, for one kv head.
 struct Task {
@@ -91,9 +82,9 @@ void attend(const Job& job, const Task& task, const float* q) {
   const simd::HeadRows<const float> queries{q + offset, job.out_width(), d};
   const std::size_t position = task.sequence->position + task.row;
   if (task.part)
-    simd::attend_part(job.params(), kv, queries, position, task.begin, task.end, task.part);
+    simd::attend_part(params(job.spec), kv, queries, position, task.begin, task.end, task.part);
   else
-    simd::attend(job.params(), kv, queries, task.rows, position, position + task.rows,
+    simd::attend(params(job.spec), kv, queries, task.rows, position, position + task.rows,
                  {job.out + offset, job.out_width(), d});
 }
 
@@ -162,7 +153,36 @@ std::size_t work(const Job& job) {
   return sum;
 }
 
-void run(const Job& job) {
+class AttentionOp final : public CpuPrimitive {
+ public:
+  AttentionOp(mx::Stream stream, std::shared_ptr<const AttentionSpec> spec,
+              std::shared_ptr<const AttentionBatch> batch, std::size_t layer)
+      : CpuPrimitive(stream), spec_(std::move(spec)), batch_(std::move(batch)), layer_(layer) {}
+  const char* name() const override { return "metal_candle::attention"; }
+  bool is_equivalent(const mx::Primitive&) const override { return false; }  // it writes the cache
+
+  void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+    float* out = allocate<float>(outputs[0]);
+    const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
+    dispatch(inputs, outputs,
+             [spec = spec_, batch = batch_, layer = layer_, qkv = read<float>(inputs[0]), out, rows] {
+               run_attention({*spec, *batch, layer, qkv, out, rows});
+             });
+  }
+
+ private:
+  std::shared_ptr<const AttentionSpec> spec_;
+  std::shared_ptr<const AttentionBatch> batch_;
+  std::size_t layer_;
+};
+
+void check(bool ok, const std::string& what) {
+  if (!ok) throw Error(ErrorCode::invalid_argument, "[attention] " + what);
+}
+
+}  // namespace
+
+void run_attention(const AttentionCall& job) {
   thread_local Scratch queries, parts;
   thread_local Plan plan;
   ThreadPool& pool = compute_pool();
@@ -192,35 +212,6 @@ void run(const Job& job) {
       merge(job, merges[i / job.spec.heads], i % job.spec.heads);
   });
 }
-
-class AttentionOp final : public CpuPrimitive {
- public:
-  AttentionOp(mx::Stream stream, std::shared_ptr<const AttentionSpec> spec,
-              std::shared_ptr<const AttentionBatch> batch, std::size_t layer)
-      : CpuPrimitive(stream), spec_(std::move(spec)), batch_(std::move(batch)), layer_(layer) {}
-  const char* name() const override { return "metal_candle::attention"; }
-  bool is_equivalent(const mx::Primitive&) const override { return false; }  // it writes the cache
-
-  void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    float* out = allocate<float>(outputs[0]);
-    const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
-    dispatch(inputs, outputs,
-             [spec = spec_, batch = batch_, layer = layer_, qkv = read<float>(inputs[0]), out, rows] {
-               run({*spec, *batch, layer, qkv, out, rows});
-             });
-  }
-
- private:
-  std::shared_ptr<const AttentionSpec> spec_;
-  std::shared_ptr<const AttentionBatch> batch_;
-  std::size_t layer_;
-};
-
-void check(bool ok, const std::string& what) {
-  if (!ok) throw Error(ErrorCode::invalid_argument, "[attention] " + what);
-}
-
-}  // namespace
 
 mx::array attention(const mx::array& qkv, const std::shared_ptr<const AttentionSpec>& spec,
                     const std::shared_ptr<const AttentionBatch>& batch, std::size_t layer,

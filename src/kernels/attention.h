@@ -1,5 +1,5 @@
 // Rotary causal attention over KV caches for a ragged batch: rows of several sequences in one call, prompt
-// chunks and decoding rows mixed. An MLX op over the raw kernels of simd/; it owns no cache.
+// chunks and decoding rows mixed. On raw memory, and as an MLX op over it; it owns no cache.
 #pragma once
 
 #include <cstddef>
@@ -50,6 +50,24 @@ struct AttentionSpec {
   std::vector<float> k_norm;  ///< likewise for keys
   float norm_eps = 1e-6f;
 };
+
+/// One call on raw memory, row-major f32.
+struct AttentionCall {
+  const AttentionSpec& spec;
+  const AttentionBatch& batch;
+  std::size_t layer;
+  const float* qkv;  ///< [rows, (heads + 2 kv_heads) * head_dim]
+  float* out;        ///< [rows, heads * head_dim]
+  std::size_t rows;
+
+  std::size_t group() const { return spec.heads / spec.kv_heads; }
+  std::size_t qkv_width() const { return (spec.heads + 2 * spec.kv_heads) * spec.head_dim; }
+  std::size_t out_width() const { return spec.heads * spec.head_dim; }
+};
+
+/// Computes on the compute pool and returns when `out` and the caches are complete. Shapes are the caller's
+/// to check.
+void run_attention(const AttentionCall& call);
 
 /// qkv: f32 [rows, (heads + 2 kv_heads) * head_dim]. Rotates queries and keys, appends keys and values of
 /// every row to its sequence's cache at `layer`, and returns f32 [rows, heads * head_dim]. A row sees its own

@@ -9,32 +9,21 @@
 #include "kernels/cpu_primitive.h"
 #include "kernels/scratch.h"
 #include "kernels/simd/activation.h"
-#include "kernels/simd/activation_residual.h"
 #include "kernels/simd/linear.h"
 #include "kernels/simd/norm.h"
+#include "kernels/simd/quantize_row.h"
 
 namespace metal_candle {
 namespace {
 
 namespace mx = mlx::core;
+using Job = LinearCall;
 using Segment = PackedLinear::Segment;
 
 // A block of outputs stays in L1 between the product and its epilogue: 64 rows x 2 tiles.
-constexpr std::size_t kRowBlock = 64;  // prepared rows
-constexpr std::size_t kTileChunk = 2;
+constexpr std::size_t kRowBlock = 96;  // prepared rows
+constexpr std::size_t kTileChunk = 1;
 constexpr std::size_t kBlockColumns = kTileChunk * simd::kTileRows;
-
-// One call of the layer on raw memory.
-struct Job {
-  const LinearSpec& spec;
-  const float* x;
-  const float* residual;
-  float* y;
-  std::size_t rows;
-
-  std::size_t k() const { return spec.weight->in_features(); }
-  std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }
-};
 
 // Whether a weight multiplies int8 activations; the others take them as floats.
 bool integer_products(const simd::WeightFormat& format) {
@@ -81,7 +70,7 @@ class Activations {
       simd::prepare_activations(kind.format, x, job.k(), first);
       if (n == 1) continue;
       float* rest = work + job.k();
-      simd::activation_residual(x, job.k(), first, rest);
+      simd::quantization_residual(x, job.k(), first, rest);
       simd::prepare_activations(kind.format, rest, job.k(), first + kind.stride);
     }
   }
@@ -231,8 +220,7 @@ class LinearOp final : public CpuPrimitive {
     const float* residual = inputs.size() > 1 ? read<float>(inputs[1]) : nullptr;
     const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
     dispatch(inputs, outputs, [spec = spec_, x = read<float>(inputs[0]), residual, y, rows] {
-      const Job job{*spec, x, residual, y, rows};
-      rows == 1 ? run_single(job) : run_rows(job);
+      run_linear({*spec, x, residual, y, rows});
     });
   }
 
@@ -245,6 +233,8 @@ void check(bool ok, const std::string& what) {
 }
 
 }  // namespace
+
+void run_linear(const LinearCall& call) { call.rows == 1 ? run_single(call) : run_rows(call); }
 
 mx::array linear(const mx::array& x, const std::shared_ptr<const LinearSpec>& spec,
                  const std::optional<mx::array>& residual, mx::StreamOrDevice s) {

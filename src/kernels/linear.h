@@ -1,5 +1,5 @@
 // y = x · Wᵀ on packed weights, with what belongs in the same pass over memory fused before and after it.
-// An MLX op over the raw kernels of simd/; LoRA is applied by nn/linear, not here.
+// On raw memory, and as an MLX op over it; LoRA is applied by nn/linear, not here.
 #pragma once
 
 #include <memory>
@@ -29,6 +29,22 @@ struct LinearSpec {
   /// bits instead of 8, at twice the integer work but the same memory traffic.
   bool refined = false;
 };
+
+/// One application on raw memory, row-major f32. y may be residual itself; both may be reused once run
+/// returns.
+struct LinearCall {
+  const LinearSpec& spec;
+  const float* x;         ///< [rows, k]
+  const float* residual;  ///< [rows, out] or null
+  float* y;               ///< [rows, out]
+  std::size_t rows;
+
+  std::size_t k() const { return spec.weight->in_features(); }
+  std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }
+};
+
+/// Computes on the compute pool and returns when y is complete. Shapes are the caller's to check.
+void run_linear(const LinearCall& call);
 
 /// x: f32 [rows, k]; residual (optional): f32 [rows, out], added to the result. Returns f32 [rows, out],
 /// where out = n, or n/2 with swiglu. Quantized weights multiply x quantized to int8 in blocks of 32 along k

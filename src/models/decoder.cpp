@@ -10,14 +10,6 @@ namespace metal_candle {
 
 namespace mx = mlx::core;
 
-mx::array DecoderLayer::operator()(const ForwardContext& ctx, const mx::array& hidden,
-                                   std::size_t index) const {
-  const mx::array attended =
-      metal_candle::attention(qkv(ctx, hidden), attention, ctx.attention, index, ctx.stream);
-  const mx::array h = output(ctx, attended, hidden);
-  return down(ctx, gate_up(ctx, h), h);
-}
-
 Decoder::Decoder(DecoderSpec spec, DecoderWeights weights)
     : spec_(std::move(spec)), weights_(std::move(weights)) {}
 
@@ -28,8 +20,7 @@ KvShape Decoder::kv_shape(simd::KvType type) const noexcept {
 mx::array Decoder::forward(std::span<const std::int32_t> tokens, std::span<const SequenceRows> sequences,
                            std::span<const std::int32_t> logit_rows) const {
   const auto ctx = ForwardContext::make(sequences, spec_.inv_freq, mx::default_stream(mx::Device::cpu));
-  mx::array h = embed(*weights_.embedding, tokens);
-  for (std::size_t i = 0; i < weights_.layers.size(); ++i) h = weights_.layers[i](ctx, h, i);
+  mx::array h = decoder_layers(weights_.layers, ctx, embed(*weights_.embedding, tokens));
   if (logit_rows.size() < tokens.size()) {
     const mx::array index(logit_rows.data(), {static_cast<int>(logit_rows.size())}, mx::int32);
     h = mx::take(h, index, 0, ctx.stream);

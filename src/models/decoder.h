@@ -11,24 +11,12 @@
 #include "kernels/weight_arena.h"
 #include "mlx/array.h"
 #include "models/decoder_spec.h"
+#include "nn/decoder_layer.h"
 #include "nn/forward_context.h"
 #include "nn/kv_cache.h"
 #include "nn/linear.h"
 
 namespace metal_candle {
-
-/// The layers of one block; each norm lives in the linear layer that follows it.
-struct DecoderLayer {
-  Linear qkv;  ///< [hidden] -> [(heads + 2 kv_heads) * head_dim], after the attention norm
-  std::shared_ptr<const AttentionSpec> attention;
-  Linear output;   ///< [heads * head_dim] -> [hidden], plus the residual
-  Linear gate_up;  ///< [hidden] -> [intermediate], after the MLP norm, silu(gate) * up
-  Linear down;     ///< [intermediate] -> [hidden], plus the residual
-
-  /// hidden: f32 [rows, hidden]; returns the same shape.
-  mlx::core::array operator()(const ForwardContext& ctx, const mlx::core::array& hidden,
-                              std::size_t index) const;
-};
 
 /// The weights of a decoder, as the loader made them.
 struct DecoderWeights {

@@ -20,6 +20,14 @@ class Linear {
                               const std::optional<mlx::core::array>& residual = std::nullopt) const {
     return linear(x, spec_, residual, ctx.stream);
   }
+  /// The same on raw memory, complete on return; `y` may be `residual`.
+  void run(const ForwardContext&, const float* x, const float* residual, float* y, std::size_t rows) const {
+    run_linear({*spec_, x, residual, y, rows});
+  }
+  std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
+  std::size_t out_features() const noexcept {
+    return spec_->weight->out_features() / (spec_->swiglu ? 2 : 1);
+  }
   const LinearSpec& spec() const noexcept { return *spec_; }
 
  private:

@@ -7,6 +7,7 @@
 #include "kernels/simd/linear_bf16.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/linear_targets.h"
+#include "kernels/simd/quantize_row.h"
 #include "kernels/simd/target.h"
 
 namespace metal_candle::simd {
@@ -57,11 +58,10 @@ bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept {
 }
 
 void prepare_activations(const WeightFormat& weight, const float* x, std::size_t k, std::byte* out_row) {
-  std::uint8_t* out = reinterpret_cast<std::uint8_t*>(out_row);
-  if (quantized(weight)) return table().quantize_activations(x, k, out);
-  std::memcpy(out, x, k * sizeof(float));
+  if (quantized(weight)) return quantize_row(x, k, out_row);
+  std::memcpy(out_row, x, k * sizeof(float));
 #if defined(__x86_64__)
-  if (multiplies_bf16()) bf16_activations(x, k, out + k * sizeof(float));
+  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(out_row + k * sizeof(float)));
 #endif
 }
 

@@ -13,7 +13,7 @@ struct Avx2 {
   using I = __m256i;
   using B = __m256i;
   static constexpr int kLanes = 8;
-  static constexpr int kRows = 2, kDenseRows = 6;
+  static constexpr int kRows = 2, kDenseRows = 6, kPackedRows = 4;
   static constexpr bool kWideIsUnsigned = false;
   static constexpr bool kPairs = true;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }

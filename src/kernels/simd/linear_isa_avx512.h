@@ -13,7 +13,7 @@ struct Avx512 {
   using I = __m512i;
   using B = __m512i;
   static constexpr int kLanes = 16;
-  static constexpr int kRows = 6, kDenseRows = 12;
+  static constexpr int kRows = 6, kDenseRows = 12, kPackedRows = 12;
   static constexpr bool kWideIsUnsigned = false;
   static constexpr bool kPairs = true;
   static constexpr int vectors(int) { return 2; }

@@ -274,6 +274,7 @@ void expand(const WeightFormat& format, std::size_t k, const Byte* tile, Byte* o
   for (std::size_t done = 0; done < k; done += 32 * static_cast<std::size_t>(sub_blocks)) {
     const Byte* sub = tile + W::kHeaderBytes;
     for (int j = 0; j < sub_blocks; ++j, sub += W::kSubBytes, out += E::kBlockBytes) {
+      prefetch<W::kSubBytes>(sub);
       for (int lane = 0; lane < kTile; lane += Isa::kLanes) {
         const typename W::Super super = W::super(tile, lane);
         unroll<W::kGroups>([&](auto g) MC_LAMBDA_INLINE {
@@ -344,50 +345,6 @@ void dense_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_
   }
 }
 
-// ---- Activations --------------------------------------------------------------------------------
-
-/// Plain loops that the compiler vectorizes for each target; the same operations everywhere, so the same
-/// bits.
-[[maybe_unused]] void quantize_activations(const float* x, std::size_t k, Byte* out) {
-  constexpr float kRound =
-      0x1.8p23f;  // adding it rounds to an integer, to nearest even, in the low mantissa bits
-  constexpr std::uint32_t kInfinity = 0x7f800000u;
-  for (std::size_t i = 0; i < k; i += 32, x += 32, out += sizeof(ActBlock)) {
-    std::uint32_t bits[32];
-    __builtin_memcpy(bits, x, sizeof bits);
-    std::uint32_t largest = 0;  // as integers, magnitudes order like floats; infinity and NaN above all
-    for (int j = 0; j < 32; ++j) {
-      const std::uint32_t magnitude = bits[j] & 0x7fffffffu;
-      largest = magnitude > largest ? magnitude : largest;
-    }
-    ActBlock block;
-    float scale = __builtin_bit_cast(float, largest) / 127.0f;
-    float inverse = 0.0f;  // below 2⁻¹⁰⁰ a block counts as zeros: its inverse scale could overflow
-    if (largest >= kInfinity) {
-      scale = __builtin_nanf("");
-    } else if (scale > 0x1p-100f) {
-      inverse = 127.0f / __builtin_bit_cast(float, largest);
-    }
-    std::int32_t sums[2] = {0, 0};
-    for (int half = 0; half < 2; ++half) {
-      std::int32_t sum = 0;
-      for (int j = 16 * half; j < 16 * half + 16; ++j) {
-        const float value = inverse == 0.0f ? 0.0f : x[j] * inverse;
-        const std::int32_t q = __builtin_bit_cast(std::int32_t, value + kRound) - 0x4b400000;
-        block.q[j] = static_cast<std::int8_t>(q);
-        sum += q;
-      }
-      sums[half] = sum;
-    }
-    block.scale = scale;
-    block.sum = scale * static_cast<float>(sums[0] + sums[1]);
-    block.minus_sum = -(sums[0] + sums[1]);
-    block.minus_half[0] = static_cast<std::int16_t>(-sums[0]);
-    block.minus_half[1] = static_cast<std::int16_t>(-sums[1]);
-    __builtin_memcpy(out, &block, sizeof block);
-  }
-}
-
 // ---- The table of a target ----------------------------------------------------------------------
 
 template <class Isa>
@@ -424,8 +381,8 @@ void dense_entry(const WeightFormat& format, std::size_t k, const Byte* tile, co
 }
 
 template <class Isa>
-constexpr LinearTable kTableOf{packed_entry<Isa>, expand_entry<Isa>,    expanded_entry<Isa>,
-                               dense_entry<Isa>,  quantize_activations, 2 * Isa::kRows};
+constexpr LinearTable kTableOf{packed_entry<Isa>, expand_entry<Isa>, expanded_entry<Isa>, dense_entry<Isa>,
+                               Isa::kPackedRows};
 
 }  // namespace
 }  // namespace metal_candle::simd

@@ -12,7 +12,7 @@ struct Neon {
   using I = int32x4_t;
   using B = uint8x16_t;
   static constexpr int kLanes = 4;
-  static constexpr int kRows = 4, kDenseRows = 6;
+  static constexpr int kRows = 4, kDenseRows = 6, kPackedRows = 8;
   static constexpr bool kWideIsUnsigned = false;
   static constexpr bool kPairs = false;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }

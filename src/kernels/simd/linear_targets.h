@@ -20,7 +20,6 @@ struct LinearTable {
   TileProduct expanded;
   // Dense formats, f32 products.
   TileProduct dense;
-  void (*quantize_activations)(const float* x, std::size_t k, std::uint8_t* out);
   std::size_t max_packed_rows;  ///< above, expanding first is faster
 };
 
