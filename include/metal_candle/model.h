@@ -90,8 +90,10 @@ struct Score {
 /// A loaded model: weights, tokenizer and the one engine thread that computes. Thread-safe; share it.
 class Model {
  public:
-  /// Loads a GGUF file, a safetensors file or a Hugging Face directory.
-  /// Throws Error(not_found | malformed_file | unsupported | out_of_memory).
+  /// Loads a GGUF file, a safetensors file, a Hugging Face directory, or the main revision of
+  /// "organisation/name" from the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
+  /// ~/.cache/huggingface/hub); downloads nothing. Throws Error(not_found | malformed_file | unsupported |
+  /// out_of_memory).
   static std::shared_ptr<Model> load(const std::filesystem::path& path, const LoadOptions& options = {});
   ~Model();
   Model(const Model&) = delete;

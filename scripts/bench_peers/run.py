@@ -85,6 +85,18 @@ def machine_name():
     return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
 
 
+def write(rows, limits, chosen, options):
+    result = {
+        "machine": machine_name(), "date": datetime.date.today().isoformat(), "rounds": options.rounds,
+        "load_average": os.getloadavg()[0], "limits": limits, "peers": [p.name for p in chosen], "rows": rows,
+    }  # fmt: skip
+    (peers.CACHE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    out, drawing = pathlib.Path(options.out), plot.draw(result, f"{DEMO}.Q4_1.gguf")
+    if drawing:
+        out.with_name("decode_depth.svg").write_text(drawing)
+    out.write_text(report.document(result, "decode_depth.svg" if drawing else None))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
@@ -123,15 +135,7 @@ def main():
             }  # fmt: skip
             rows.append(row)
             print(report.line(row, [p.name for p in chosen]), flush=True)
-    result = {
-        "machine": machine_name(), "date": datetime.date.today().isoformat(), "rounds": options.rounds,
-        "load_average": os.getloadavg()[0], "limits": limits, "peers": [p.name for p in chosen], "rows": rows,
-    }  # fmt: skip
-    (peers.CACHE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    out, drawing = pathlib.Path(options.out), plot.draw(result, f"{DEMO}.Q4_1.gguf")
-    if drawing:
-        out.with_name("decode_depth.svg").write_text(drawing)
-    out.write_text(report.document(result, "decode_depth.svg" if drawing else None))
+        write(rows, limits, chosen, options)  # after each model: a run of hours may be cut short
     print(f"wrote {options.out}")
 
 

@@ -73,7 +73,8 @@ std::pair<std::int32_t, float> parse_bias(const std::string& text) {
 
 void ModelFlags::add_to(CLI::App& app, bool positional) {
   app.add_option(positional ? "-m,--model,MODEL" : "-m,--model", model,
-                 "Model: a .gguf or .safetensors file, or a Hugging Face directory")
+                 "Model: a .gguf or .safetensors file, a Hugging Face directory, or the\nname of one in "
+                 "$HF_HOME (org/name)")
       ->required()
       ->type_name("PATH")
       ->group("Model");

@@ -125,7 +125,8 @@ std::string Model::apply_chat_template(std::span<const ChatMessage> messages,
   return impl_->chat_template->render(list, nullptr, add_generation_prompt, extra);
 }
 
-std::shared_ptr<const Tokenizer> load_tokenizer(const std::filesystem::path& path) {
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::filesystem::path& model) {
+  const std::filesystem::path path = find_model(model);
   std::shared_ptr<const Tokenizer> tokenizer = std::filesystem::is_directory(path)
                                                    ? tokenizer_from_directory(path)
                                                    : Checkpoint::open(path).tokenizer();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "io/hub_cache.h"
 #include "io/weight_store.h"
 #include "metal_candle/tokenizer.h"
 #include "models/model_config.h"
@@ -16,9 +17,11 @@ namespace metal_candle {
 /// Move-only; immutable.
 class Checkpoint {
  public:
-  /// A GGUF file, a safetensors file beside its config.json, or a Hugging Face directory.
-  /// Throws as WeightStore::open does.
-  static Checkpoint open(const std::filesystem::path& path) { return Checkpoint(WeightStore::open(path)); }
+  /// A GGUF file, a safetensors file beside its config.json, a Hugging Face directory, or the name of a model
+  /// in the local Hugging Face cache. Throws as find_model and WeightStore::open do.
+  static Checkpoint open(const std::filesystem::path& path) {
+    return Checkpoint(WeightStore::open(find_model(path)));
+  }
 
   const WeightStore& store() const noexcept { return store_; }
 

@@ -49,6 +49,25 @@ TEST_F(BadInput, MissingFile) {
   }
 }
 
+TEST_F(BadInput, AModelThatIsNotInTheCache) {
+  const std::vector<std::string> home{"HF_HOME=" + dir_.path().string()};
+  expect_refused(run_program({"inspect", "--model", "org/absent"}, {.environment = home}), 2,
+                 {"org/absent", "hf download org/absent"});
+}
+
+TEST_F(BadInput, ACacheThatCannotBeWrittenDoesNotMatter) {  // nothing ever writes it
+  const std::string model = write(TinyModel{}.build());
+  for (const char* cache : {"/dev/null", "/proc/self"}) {
+    const std::vector<std::string> home{std::string("HF_HOME=") + cache};
+    const RunResult r =
+        run_program({"generate", "--model", model, "--prompt", "hi", "--max-tokens", "1", "--quiet"},
+                    {.environment = home});
+    EXPECT_EQ(r.code, 0) << r.err;
+    expect_refused(run_program({"inspect", "--model", "org/absent"}, {.environment = home}), 2,
+                   {"org/absent"});
+  }
+}
+
 TEST_F(BadInput, EmptyFileAndEmptyDirectory) {
   expect_refused(generate(dir_.write("model.gguf", "")), 2, {"model.gguf"});
   expect_refused(generate(dir_.path()), 2, {dir_.path().filename().c_str()});
