@@ -20,19 +20,24 @@ namespace mx = mlx::core;
 using Job = LinearCall;
 using Segment = PackedLinear::Segment;
 
-// A block of outputs stays in L1 between the product and its epilogue: 64 rows x 2 tiles.
-constexpr std::size_t kRowBlock = 96;  // prepared rows
-constexpr std::size_t kTileChunk = 1;
-constexpr std::size_t kBlockColumns = kTileChunk * simd::kTileRows;
+// Rows that one unit of work multiplies with a tile: its outputs stay in L1 between the product and its
+// epilogue.
+constexpr std::size_t kRowBlock = 96;
+constexpr std::size_t kColumns = simd::kTileRows;  // of a block: one tile's
 
 // Whether a weight multiplies int8 activations; the others take them as floats.
 bool integer_products(const simd::WeightFormat& format) {
   return simd::same_activations(format, DType::q8_0);
 }
 
-// Prepared rows per row of x.
-std::size_t passes(const LinearSpec& spec, const simd::WeightFormat& format) {
-  return spec.refined && integer_products(format) ? 2 : 1;
+// Prepared rows per row of x, for weights of one kind.
+std::size_t prepared_rows(const LinearSpec& spec, const simd::WeightFormat& format) {
+  return spec.refined != 0 && integer_products(format) ? 2 : 1;
+}
+
+bool refined(const LinearSpec& spec, const Segment& segment) {
+  const auto index = static_cast<std::size_t>(&segment - spec.weight->segments().data());
+  return (spec.refined >> index & 1) != 0 && integer_products(segment.format);
 }
 
 // Rows of x made ready for the product, once for each of the two kinds of weights in the stack.
@@ -44,7 +49,7 @@ class Activations {
       Kind& kind = kinds_[integer_products(s.format)];
       if (kind.data) continue;
       kind = {s.format, simd::activation_row_bytes(s.format, job.k()), memory};
-      memory += kind.stride * rows * passes(job.spec, s.format);
+      memory += kind.stride * rows * prepared_rows(job.spec, s.format);
     }
   }
 
@@ -65,7 +70,7 @@ class Activations {
     }
     for (const Kind& kind : kinds_) {
       if (!kind.data) continue;
-      const std::size_t n = passes(job.spec, kind.format);
+      const std::size_t n = prepared_rows(job.spec, kind.format);
       std::byte* first = kind.data + row * n * kind.stride;
       simd::prepare_activations(kind.format, x, job.k(), first);
       if (n == 1) continue;
@@ -77,7 +82,7 @@ class Activations {
 
   const std::byte* row(const Job& job, const Segment& segment, std::size_t index) const {
     const Kind& kind = kinds_[integer_products(segment.format)];
-    return kind.data + index * passes(job.spec, segment.format) * kind.stride;
+    return kind.data + index * prepared_rows(job.spec, segment.format) * kind.stride;
   }
   std::size_t stride(const Segment& segment) const { return kinds_[integer_products(segment.format)].stride; }
 
@@ -90,32 +95,31 @@ class Activations {
   std::array<Kind, 2> kinds_;  // dense, quantized
 };
 
-// Product of rows [row, row + rows) with tiles [begin, end) of a segment; out is [rows][kBlockColumns], with
-// room for as many rows again.
+// Product of rows [row, row + rows) with a tile; out is [rows][kColumns], with room for as many rows again.
 void multiply(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
-              std::size_t rows, std::size_t begin, std::size_t end, float* out) {
-  const std::size_t n = passes(job.spec, segment.format);
-  for (std::size_t t = begin; t < end; ++t)
-    simd::linear_tile(segment.format, job.k(), segment.tile(t), acts.row(job, segment, row),
-                      acts.stride(segment), rows * n, out + (t - begin) * simd::kTileRows, kBlockColumns);
-  if (n == 1) return;
+              std::size_t rows, std::size_t tile, float* out) {
+  const bool both = refined(job.spec, segment);  // else the residual rows, if there are any, are stepped over
+  const std::size_t step = both ? 1 : prepared_rows(job.spec, segment.format);
+  simd::linear_tile(segment.format, job.k(), segment.tile(tile), acts.row(job, segment, row),
+                    acts.stride(segment) * step, both ? 2 * rows : rows, out, kColumns);
+  if (!both) return;
   for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < kBlockColumns; ++c)
-      out[r * kBlockColumns + c] = out[2 * r * kBlockColumns + c] + out[(2 * r + 1) * kBlockColumns + c];
+    for (std::size_t c = 0; c < kColumns; ++c)
+      out[r * kColumns + c] = out[2 * r * kColumns + c] + out[(2 * r + 1) * kColumns + c];
 }
 
 void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,
               std::size_t rows, float* block) {
   if (job.spec.bias.empty()) return;
   const float* bias = job.spec.bias.data() + segment.out_begin + column;
-  for (std::size_t r = 0; r < rows; ++r) simd::add(block + r * kBlockColumns, bias, columns);
+  for (std::size_t r = 0; r < rows; ++r) simd::add(block + r * kColumns, bias, columns);
 }
 
 void store(const Job& job, const float* block, std::size_t row, std::size_t rows, std::size_t column,
            std::size_t columns) {
   for (std::size_t r = 0; r < rows; ++r) {
     const std::size_t at = (row + r) * job.out_features() + column;
-    const float* from = block + r * kBlockColumns;
+    const float* from = block + r * kColumns;
     if (job.residual) {
       for (std::size_t c = 0; c < columns; ++c) job.y[at + c] = from[c] + job.residual[at + c];
     } else {
@@ -124,23 +128,20 @@ void store(const Job& job, const float* block, std::size_t row, std::size_t rows
   }
 }
 
-// One unit of work: a row block times a chunk of tiles [begin, end) within one segment (gate, with swiglu).
+// One unit of work: a row block times a tile of a segment (of gate, with swiglu).
 void compute(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
-             std::size_t rows, std::size_t begin, std::size_t end) {
-  alignas(64) float block[kRowBlock * kBlockColumns];
-  const std::size_t column = begin * simd::kTileRows;
-  const std::size_t columns = std::min(end * simd::kTileRows, segment.n) - column;
-  multiply(job, acts, segment, row, rows, begin, end, block);
+             std::size_t rows, std::size_t tile) {
+  alignas(64) float block[2 * kRowBlock * kColumns];
+  const std::size_t column = tile * kColumns;
+  const std::size_t columns = std::min(kColumns, segment.n - column);
+  multiply(job, acts, segment, row, rows, tile, block);
   add_bias(job, segment, column, columns, rows, block);
   if (job.spec.swiglu) {
-    alignas(64) float up[kRowBlock * kBlockColumns];
+    alignas(64) float up[2 * kRowBlock * kColumns];
     const Segment& up_segment = job.spec.weight->segments()[1];
-    multiply(job, acts, up_segment, row, rows, begin, end, up);
+    multiply(job, acts, up_segment, row, rows, tile, up);
     add_bias(job, up_segment, column, columns, rows, up);
-    for (std::size_t r = 0; r < rows; ++r) {
-      float* gate = block + r * kBlockColumns;
-      simd::swiglu(gate, up + r * kBlockColumns, columns, gate);
-    }
+    simd::swiglu(block, up, rows * kColumns, block);
   }
   store(job, block, row, rows, segment.out_begin + column, columns);
 }
@@ -153,13 +154,12 @@ std::size_t total_tiles(const Job& job) {
   return sum;
 }
 
-// Walks tiles [begin, end) of the stack in chunks that stay within a segment.
+// body(segment, tile) for tiles [begin, end) of the stack.
 template <typename F>
-void for_chunks(const Job& job, std::size_t begin, std::size_t end, const F& body) {
+void for_tiles(const Job& job, std::size_t begin, std::size_t end, const F& body) {
   std::size_t first = 0;
   for (const Segment& s : job.spec.weight->segments()) {
-    for (std::size_t t = std::max(begin, first); t < std::min(end, first + s.tiles); t += kTileChunk)
-      body(s, t - first, std::min({t + kTileChunk, end, first + s.tiles}) - first);
+    for (std::size_t t = std::max(begin, first); t < std::min(end, first + s.tiles); ++t) body(s, t - first);
     first += s.tiles;
   }
 }
@@ -173,35 +173,29 @@ void run_single(const Job& job) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
     acts.prepare(job, 0, work.get<float>(2 * job.k()));
-    for_chunks(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
-               [&](const Segment& s, std::size_t begin, std::size_t end) {
-                 compute(job, acts, s, 0, 1, begin, end);
-               });
+    for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
+              [&](const Segment& s, std::size_t tile) { compute(job, acts, s, 0, 1, tile); });
   });
 }
 
-// Prompts and batches: rows are prepared once, then row blocks x tile chunks are handed out dynamically.
+// Prompts and batches: rows are prepared once, then row blocks x tiles are handed out dynamically.
 void run_rows(const Job& job) {
   thread_local Scratch memory;
   const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, job.rows)), job.rows);
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
-  const std::size_t chunks = (tiles + kTileChunk - 1) / kTileChunk;
-  const std::size_t block_rows = kRowBlock / (job.spec.refined ? 2 : 1);
-  const std::size_t blocks = (job.rows + block_rows - 1) / block_rows;
+  const std::size_t blocks = (job.rows + kRowBlock - 1) / kRowBlock;
   std::atomic<std::size_t> next{0};
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
     for (std::size_t row = thread; row < job.rows; row += pool.size())
       acts.prepare(job, row, work.get<float>(2 * job.k()));
     pool.barrier();
-    for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * chunks;) {
-      const std::size_t row = task / chunks * block_rows;
-      const std::size_t begin = task % chunks * kTileChunk;
-      for_chunks(job, begin, std::min(begin + kTileChunk, tiles),
-                 [&](const Segment& s, std::size_t from, std::size_t to) {
-                   compute(job, acts, s, row, std::min(block_rows, job.rows - row), from, to);
-                 });
+    for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
+      const std::size_t row = task / tiles * kRowBlock, tile = task % tiles;
+      for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {
+        compute(job, acts, s, row, std::min(kRowBlock, job.rows - row), t);
+      });
     }
   });
 }

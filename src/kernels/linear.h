@@ -2,6 +2,7 @@
 // On raw memory, and as an MLX op over it; LoRA is applied by nn/linear, not here.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -25,9 +26,9 @@ struct LinearSpec {
   std::vector<float> bias;                     ///< [n] or empty
   /// The weight stacks gate over up, both [n/2, k]; the result is silu(gate) * up, [rows, n/2].
   bool swiglu = false;
-  /// Quantized weights multiply x as two int8 rows, the second holding what rounding the first left over: 15
-  /// bits instead of 8, at twice the integer work but the same memory traffic.
-  bool refined = false;
+  /// Bit i: segment i of a quantized weight multiplies x as two int8 rows, the second holding what rounding
+  /// the first left over: 15 bits instead of 8, at twice the integer work but the same memory traffic.
+  std::uint32_t refined = 0;
 };
 
 /// One application on raw memory, row-major f32. y may be residual itself; both may be reused once run
@@ -48,7 +49,7 @@ void run_linear(const LinearCall& call);
 
 /// x: f32 [rows, k]; residual (optional): f32 [rows, out], added to the result. Returns f32 [rows, out],
 /// where out = n, or n/2 with swiglu. Quantized weights multiply x quantized to int8 in blocks of 32 along k
-/// (twice if refined). Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
+/// (twice where refined). Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
 mlx::core::array linear(const mlx::core::array& x, const std::shared_ptr<const LinearSpec>& spec,
                         const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s);
 

@@ -40,7 +40,7 @@ class Loader {
     LinearSpec head;
     head.weight = tied ? w.embedding : pack({{WeightRole::lm_head, spec_.vocab, spec_.hidden}}, 0);
     head.norm = norm(WeightRole::final_norm, 0);
-    head.refined = true;
+    head.refined = 1;
     w.head = Linear(std::move(head));
     return std::make_unique<Decoder>(spec_, std::move(w));
   }
@@ -87,7 +87,8 @@ class Loader {
     DecoderLayer out;
     LinearSpec spec = linear(qkv(), i);
     spec.norm = norm(WeightRole::attn_norm, i);
-    spec.refined = true;
+    spec.refined =
+        1 << 2;  // the values: what int8 rounds off them is most of what it costs (docs/architecture.md)
     out.qkv = Linear(std::move(spec));
 
     AttentionSpec attention;

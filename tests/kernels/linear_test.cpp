@@ -161,7 +161,7 @@ TEST(LinearOp, RefinedActivationsAreNearlyExact) {
   WeightArena arena(PackedLinear::packed_bytes(sources));
   LinearSpec spec;
   spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
-  spec.refined = true;
+  spec.refined = 0b111;  // the dense segment is exact as it is
   for (std::size_t rows : kRowCounts) {
     const std::vector<float> x = random_values(rows * 96, 3);
     mx::array y = linear(mx::array(x.begin(), {static_cast<int>(rows), 96}),
@@ -170,6 +170,28 @@ TEST(LinearOp, RefinedActivationsAreNearlyExact) {
     const std::vector<double> expected = Reference{{&q, &v, &dense}, nullptr, {}, false, {}}(x, rows);
     for (std::size_t i = 0; i < expected.size(); ++i)
       ASSERT_NEAR(y.data<float>()[i], expected[i], 5e-4) << "rows " << rows << " at " << i;
+  }
+}
+
+TEST(LinearOp, OnlyTheMarkedSegmentsAreRefined) {
+  const Stored q(DType::q4_1, 70, 96, 30), v(DType::q8_0, 33, 96, 31);
+  const std::vector<MatrixSource> sources{q.source(), v.source()};
+  WeightArena arena(PackedLinear::packed_bytes(sources));
+  const auto weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+  const auto product = [&](std::uint32_t refined, std::size_t rows) {
+    LinearSpec spec;
+    spec.weight = weight;
+    spec.refined = refined;
+    const std::vector<float> x = random_values(rows * 96, 3);
+    mx::array y = linear(mx::array(x.begin(), {static_cast<int>(rows), 96}),
+                         std::make_shared<const LinearSpec>(spec), std::nullopt, mx::Device::cpu);
+    mx::eval(y);
+    return std::vector<float>(y.data<float>(), y.data<float>() + y.size());
+  };
+  for (std::size_t rows : kRowCounts) {
+    const std::vector<float> none = product(0, rows), all = product(0b11, rows), second = product(0b10, rows);
+    for (std::size_t i = 0; i < none.size(); ++i)
+      ASSERT_EQ(second[i], i % 103 < 70 ? none[i] : all[i]) << "rows " << rows << " at " << i;
   }
 }
 
