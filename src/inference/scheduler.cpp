@@ -37,6 +37,11 @@ class Scheduler::Sequence {
 
   bool ended() const noexcept { return ended_; }
   bool decoding() const noexcept { return pending_rows() == 1; }
+  /// Generated tokens and short prompts.
+  bool exact() const noexcept {
+    const std::size_t prompt = generation_->request.prompt.size();
+    return prompt < kLongPrompt || cache_.length() >= prompt;
+  }
   std::size_t pending_rows() const noexcept { return tokens_.size() - cache_.length(); }
   std::span<const TokenId> pending() const { return std::span(tokens_).subspan(cache_.length()); }
   KvCache& cache() noexcept { return cache_; }
@@ -152,10 +157,12 @@ Scheduler::Step Scheduler::step() {
   return Step::worked;
 }
 
-// Decoding rows go first, so that a long prompt delays them by one pass of max_rows at most.
+// Decoding rows go first, so that a long prompt delays them by one pass of max_rows at most; then exact ones.
 void Scheduler::forward(const std::vector<Sequence*>& ready) {
   std::vector<Sequence*> batch(ready);
-  std::stable_partition(batch.begin(), batch.end(), [](const Sequence* s) { return s->decoding(); });
+  const auto prompts = std::stable_partition(batch.begin(), batch.end(),
+                                             [](const Sequence* s) { return s->decoding() && s->exact(); });
+  std::stable_partition(prompts, batch.end(), [](const Sequence* s) { return s->exact(); });
   std::vector<TokenId> tokens;
   std::vector<SequenceRows> rows;
   std::vector<std::int32_t> logit_rows;
@@ -165,7 +172,7 @@ void Scheduler::forward(const std::vector<Sequence*>& ready) {
     if (count == 0) break;
     const auto chunk = s->pending().first(count);
     tokens.insert(tokens.end(), chunk.begin(), chunk.end());
-    rows.push_back({&s->cache(), count});
+    rows.push_back({&s->cache(), count, s->exact()});
     if (count == s->pending_rows()) {
       logit_rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
       sampled.push_back(s);

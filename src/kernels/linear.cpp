@@ -100,8 +100,16 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
               std::size_t rows, std::size_t tile, float* out) {
   const bool both = refined(job.spec, segment);  // else the residual rows, if there are any, are stepped over
   const std::size_t step = both ? 1 : prepared_rows(job.spec, segment.format);
-  simd::linear_tile(segment.format, job.k(), segment.tile(tile), acts.row(job, segment, row),
-                    acts.stride(segment) * step, both ? 2 * rows : rows, out, kColumns);
+  const auto product = [&](std::size_t first, std::size_t count, simd::DenseProducts products) {
+    if (count == 0) return;
+    simd::linear_tile(segment.format, job.k(), segment.tile(tile), acts.row(job, segment, row + first),
+                      acts.stride(segment) * step, both ? 2 * count : count,
+                      out + first * (both ? 2 : 1) * kColumns, kColumns, products);
+  };
+  const bool rounds = segment.format.type == DType::f16 || segment.format.type == DType::bf16;
+  const std::size_t exact = rounds ? std::clamp(job.exact_rows, row, row + rows) - row : rows;
+  product(0, exact, simd::DenseProducts::f32);
+  product(exact, rows - exact, simd::DenseProducts::bf16);
   if (!both) return;
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < kColumns; ++c)
@@ -214,7 +222,7 @@ class LinearOp final : public CpuPrimitive {
     const float* residual = inputs.size() > 1 ? read<float>(inputs[1]) : nullptr;
     const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
     dispatch(inputs, outputs, [spec = spec_, x = read<float>(inputs[0]), residual, y, rows] {
-      run_linear({*spec, x, residual, y, rows});
+      run_linear({*spec, x, residual, y, rows, rows});
     });
   }
 

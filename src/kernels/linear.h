@@ -39,6 +39,7 @@ struct LinearCall {
   const float* residual;  ///< [rows, out] or null
   float* y;               ///< [rows, out]
   std::size_t rows;
+  std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights in bf16, where the CPU can
 
   std::size_t k() const { return spec.weight->in_features(); }
   std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }

@@ -15,14 +15,15 @@ class Linear {
   Linear() = default;
   explicit Linear(LinearSpec spec) : spec_(std::make_shared<const LinearSpec>(std::move(spec))) {}
 
-  /// x: f32 [rows, in]. Returns [rows, out], plus `residual` if given.
+  /// x: f32 [rows, in], multiplied exactly. Returns [rows, out], plus `residual` if given.
   mlx::core::array operator()(const ForwardContext& ctx, const mlx::core::array& x,
                               const std::optional<mlx::core::array>& residual = std::nullopt) const {
     return linear(x, spec_, residual, ctx.stream);
   }
   /// The same on raw memory, complete on return; `y` may be `residual`.
-  void run(const ForwardContext&, const float* x, const float* residual, float* y, std::size_t rows) const {
-    run_linear({*spec_, x, residual, y, rows});
+  void run(const ForwardContext& ctx, const float* x, const float* residual, float* y,
+           std::size_t rows) const {
+    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows});
   }
   std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
   std::size_t out_features() const noexcept {
