@@ -1,11 +1,12 @@
 // y = x · Wᵀ on packed weights, with what belongs in the same pass over memory fused before and after it.
-// An MLX op over the raw kernels of simd/; LoRA is applied by nn/linear, not here.
+// An MLX op over the raw kernels of simd/; what adapters add is kernels/lora.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "kernels/lora.h"
 #include "kernels/packed_linear.h"
 #include "mlx/array.h"
 #include "mlx/utils.h"
@@ -32,8 +33,10 @@ struct LinearSpec {
 
 /// x: f32 [rows, k]; residual (optional): f32 [rows, out], added to the result. Returns f32 [rows, out],
 /// where out = n, or n/2 with swiglu. Quantized weights multiply x quantized to int8 in blocks of 32 along k
-/// (twice if refined). Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
+/// (twice if refined). `lora` (may be null) is added to the product before bias, SwiGLU and residual, from x
+/// in f32, after the norm. Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
 mlx::core::array linear(const mlx::core::array& x, const std::shared_ptr<const LinearSpec>& spec,
-                        const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s);
+                        const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s,
+                        std::shared_ptr<const LoraCall> lora = nullptr);
 
 }  // namespace metal_candle

@@ -11,6 +11,7 @@ namespace metal_candle {
 ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std::span<const float> inv_freq,
                                     mlx::core::Stream stream) {
   auto batch = std::make_shared<AttentionBatch>();
+  AdapterRows adapters;
   std::size_t rows = 0;
   for (const SequenceRows& s : sequences) {
     if (s.cache->length() + s.rows > s.cache->capacity())
@@ -18,6 +19,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
                   "the context of " + std::to_string(s.cache->capacity()) +
                       " positions is full; shorten the prompt or raise the context size");
     batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length()});
+    adapters.append(s.rows, s.adapters);
     rows += s.rows;
   }
   const std::size_t half = inv_freq.size();
@@ -29,7 +31,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
       simd::rope_table(static_cast<std::int64_t>(s.position + i), inv_freq.data(), half, 1.0f,
                        &batch->cos[at], &batch->sin[at]);
     }
-  return {std::move(batch), stream};
+  return {std::move(batch), stream, std::move(adapters)};
 }
 
 }  // namespace metal_candle

@@ -1,4 +1,5 @@
-// What one forward pass needs besides weights and activations: which row belongs to which sequence.
+// What one forward pass needs besides weights and activations: which row belongs to which sequence
+// and uses which adapters.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 
 #include "kernels/attention.h"
 #include "mlx/stream.h"
+#include "nn/adapter_rows.h"
 #include "nn/kv_cache.h"
 
 namespace metal_candle {
@@ -15,12 +17,14 @@ namespace metal_candle {
 struct SequenceRows {
   KvCache* cache = nullptr;
   std::size_t rows = 0;
+  const AdapterMix* adapters = nullptr;  ///< null: none
 };
 
 /// Passed down through all layers by reference. Built anew for each pass.
 struct ForwardContext {
   std::shared_ptr<const AttentionBatch> attention;
   mlx::core::Stream stream;
+  AdapterRows adapters;
 
   /// Positions continue each cache's length; `inv_freq` [head_dim / 2] are the rotary frequencies.
   /// Throws Error(context_overflow) if a cache has no room for its rows.

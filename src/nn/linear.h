@@ -1,5 +1,5 @@
-// A linear layer of a model: packed weight, bias, and what is fused around it. The only place that will apply
-// an adapter.
+// A linear layer of a model: packed weight, bias, and what is fused around it. Every adapter of a linear
+// layer is applied here.
 #pragma once
 
 #include <optional>
@@ -13,17 +13,20 @@ namespace metal_candle {
 class Linear {
  public:
   Linear() = default;
-  explicit Linear(LinearSpec spec) : spec_(std::make_shared<const LinearSpec>(std::move(spec))) {}
+  /// `place`: the layer's number in the model, by which adapters know it.
+  Linear(LinearSpec spec, std::size_t place)
+      : spec_(std::make_shared<const LinearSpec>(std::move(spec))), place_(place) {}
 
-  /// x: f32 [rows, in]. Returns [rows, out], plus `residual` if given.
+  /// x: f32 [rows, in], the rows of `ctx`. Returns [rows, out], plus `residual` if given.
   mlx::core::array operator()(const ForwardContext& ctx, const mlx::core::array& x,
                               const std::optional<mlx::core::array>& residual = std::nullopt) const {
-    return linear(x, spec_, residual, ctx.stream);
+    return linear(x, spec_, residual, ctx.stream, ctx.adapters.call(place_));
   }
   const LinearSpec& spec() const noexcept { return *spec_; }
 
  private:
   std::shared_ptr<const LinearSpec> spec_;
+  std::size_t place_ = 0;
 };
 
 }  // namespace metal_candle
