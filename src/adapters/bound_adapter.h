@@ -2,6 +2,7 @@
 // does the fitting, nn/ hands the deltas to the layers.
 #pragma once
 
+#include <compare>
 #include <memory>
 #include <vector>
 
@@ -26,10 +27,10 @@ struct AdapterMix {
   struct Use {
     std::shared_ptr<const BoundAdapter> adapter;
     float weight = 1;
-    bool operator==(const Use&) const = default;
+    auto operator<=>(const Use&) const = default;
   };
   std::vector<Use> uses;
-  bool operator==(const AdapterMix&) const = default;
+  auto operator<=>(const AdapterMix&) const = default;
 };
 
 }  // namespace metal_candle

@@ -6,6 +6,7 @@
 
 #include "adapters/format_common.h"
 #include "adapters/formats.h"
+#include "adapters/written_tensors.h"
 #include "core/json.h"
 #include "io/atomic_writer.h"
 #include "io/quote.h"
@@ -15,6 +16,13 @@
 namespace metal_candle {
 namespace {
 
+// mlx-lm names modules within their layer.
+std::string key_of(WeightId id) {
+  const std::string full = module_name(id);
+  const std::string layer = "model.layers." + std::to_string(id.layer) + ".";
+  return full.starts_with(layer) ? full.substr(layer.size()) : full;
+}
+
 struct MlxConfig {
   std::size_t rank = 0;
   double scale = 0;
@@ -23,14 +31,7 @@ struct MlxConfig {
   std::optional<std::vector<std::string>> keys;
   std::string base_model;
 
-  // mlx-lm names modules within their layer.
-  bool names(WeightId id) const {
-    if (!keys) return true;
-    const std::string full = module_name(id);
-    const std::string layer = "model.layers." + std::to_string(id.layer) + ".";
-    const bool in_layer = full.starts_with(layer);
-    return std::ranges::find(*keys, in_layer ? full.substr(layer.size()) : full) != keys->end();
-  }
+  bool names(WeightId id) const { return !keys || std::ranges::find(*keys, key_of(id)) != keys->end(); }
 };
 
 MlxConfig parse_config(const std::string& text, const std::string& file) {
@@ -124,6 +125,48 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
             const bool in_range = config.layers < 1 || id.layer + config.layers >= layers;
             return in_range && (config.keys ? config.names(id) : weights->find(id) != nullptr);
           }};
+}
+
+void write_mlx(const std::filesystem::path& directory, const LoraWeights& weights) {
+  const LoraModule& first = weights.modules().front();
+  std::vector<std::string> keys;
+  std::size_t dora = 0;
+  WrittenTensors out;
+  for (const LoraModule& m : weights.modules()) {
+    const LoraDelta& d = m.delta;
+    const std::string name = module_name(m.id);
+    const auto refuse = [&](const std::string& why) {
+      throw Error(ErrorCode::unsupported, quote_path(directory) + ": " + name + ": mlx-lm " + why);
+    };
+    if (d.rows || !d.bias.empty()) refuse("keeps neither biases nor weights stored whole in an adapter");
+    if (d.rank != first.delta.rank || d.scale != first.delta.scale)
+      refuse("has one rank and one scale for all modules; this one's differ from those of " +
+             module_name(first.id));
+    const bool embedding = m.id.role == WeightRole::embedding;
+    out.add_matrix(name + ".lora_a", d.type, d.a, embedding ? m.in : d.rank, embedding ? d.rank : m.in,
+                   !embedding);
+    out.add_matrix(name + ".lora_b", d.type, d.b, d.rank, m.out, false);
+    if (!m.magnitude.empty()) out.add_vector(name + ".m", m.magnitude);
+    dora += !m.magnitude.empty();
+    keys.push_back(key_of(m.id));
+  }
+  if (dora > 0 && dora != weights.modules().size())
+    throw Error(ErrorCode::unsupported,
+                quote_path(directory) + ": mlx-lm has DoRA on all modules or on none");
+  std::ranges::sort(keys);
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  const OrderedJson config = {{"fine_tune_type", dora > 0 ? "dora" : "lora"},
+                              {"num_layers", -1},
+                              {"lora_parameters",
+                               {{"rank", first.delta.rank},
+                                {"dropout", 0.0},
+                                {"scale", static_cast<double>(first.delta.scale)},
+                                {"keys", keys}}}};
+  std::filesystem::create_directories(directory);
+  write_safetensors(directory / "adapters.safetensors", out.tensors(), {{"format", "mlx"}});
+  AtomicWriter file(directory / "adapter_config.json");
+  file.write(config.dump(2) + "\n");
+  file.commit();
 }
 
 }  // namespace metal_candle

@@ -7,6 +7,7 @@
 #include "adapters/format_common.h"
 #include "adapters/formats.h"
 #include "adapters/lora_config.h"
+#include "adapters/written_tensors.h"
 #include "io/atomic_writer.h"
 #include "io/quote.h"
 #include "io/safetensors.h"
@@ -128,6 +129,79 @@ AdapterFile read_peft(const std::filesystem::path& directory) {
             return config->targets(module_name(id), id.role == WeightRole::lm_head,
                                    id.role == WeightRole::embedding);
           }};
+}
+
+void write_peft(const std::filesystem::path& directory, const LoraWeights& weights,
+                const std::string& base_model) {
+  OrderedJson ranks = OrderedJson::object(), alphas = OrderedJson::object(), tokens = OrderedJson::object();
+  std::vector<std::string> targets, saved;
+  std::size_t dora = 0, biased = 0, r = 1;
+  double alpha = 1;
+  WrittenTensors out;
+  for (const LoraModule& m : weights.modules()) {
+    const LoraDelta& d = m.delta;
+    const std::string name = module_name(m.id), key = std::string(kPrefix) + name;
+    const bool embedding = m.id.role == WeightRole::embedding;
+    if (d.rank > 0) {
+      const double module_alpha = static_cast<double>(d.scale) * static_cast<double>(d.rank);
+      if (targets.empty()) {
+        r = d.rank;
+        alpha = module_alpha;
+      }
+      const std::string pattern = "^" + escape_regex(name);
+      if (d.rank != r) ranks[pattern] = d.rank;
+      if (module_alpha != alpha) alphas[pattern] = module_alpha;
+      targets.push_back(name);
+      out.add_matrix(key + (embedding ? ".lora_embedding_A" : ".lora_A.weight"), d.type, d.a,
+                     embedding ? m.in : d.rank, embedding ? d.rank : m.in, embedding);
+      out.add_matrix(key + (embedding ? ".lora_embedding_B" : ".lora_B.weight"), d.type, d.b, d.rank, m.out,
+                     true);
+    }
+    if (!m.magnitude.empty()) out.add_vector(key + ".lora_magnitude_vector", m.magnitude);
+    if (!d.bias.empty()) out.add_vector(key + ".lora_B.bias", d.bias);
+    dora += !m.magnitude.empty();
+    biased += !d.bias.empty();
+    if (!d.rows) continue;
+    const std::size_t width = embedding ? m.out : m.in;
+    if (m.base_copy) {
+      out.add_matrix(key + ".base_layer.weight", d.type, d.rows, m.in, width, false);
+    } else if (d.replaced.empty()) {
+      saved.push_back(name);
+      out.add_matrix(key + ".weight", d.type, d.rows, embedding ? m.in : m.out, width, false);
+    } else {
+      tokens[name] = std::vector<std::uint32_t>(d.replaced.begin(), d.replaced.end());
+      out.add_matrix(key + ".token_adapter.trainable_tokens_delta", d.type, d.rows, d.replaced.size(), width,
+                     false);
+    }
+  }
+  if ((dora > 0 && dora != targets.size()) || (biased > 0 && biased != targets.size()))
+    throw Error(
+        ErrorCode::unsupported,
+        quote_path(directory) + ": PEFT has DoRA or a bias on all modules or on none; this adapter mixes");
+  const auto or_null = [](auto&& value) { return value.empty() ? OrderedJson(nullptr) : OrderedJson(value); };
+  const OrderedJson config = {{"peft_type", "LORA"},
+                              {"task_type", "CAUSAL_LM"},
+                              {"base_model_name_or_path", or_null(base_model)},
+                              {"inference_mode", true},
+                              {"r", r},
+                              {"lora_alpha", alpha},
+                              {"lora_dropout", 0.0},
+                              {"bias", "none"},
+                              {"use_rslora", false},
+                              {"use_dora", dora > 0},
+                              {"lora_bias", biased > 0},
+                              {"fan_in_fan_out", false},
+                              {"init_lora_weights", true},
+                              {"target_modules", targets},
+                              {"modules_to_save", or_null(saved)},
+                              {"rank_pattern", ranks},
+                              {"alpha_pattern", alphas},
+                              {"trainable_token_indices", or_null(tokens)}};
+  std::filesystem::create_directories(directory);
+  write_safetensors(directory / "adapter_model.safetensors", out.tensors(), {{"format", "pt"}});
+  AtomicWriter file(directory / "adapter_config.json");
+  file.write(config.dump(2) + "\n");
+  file.commit();
 }
 
 }  // namespace metal_candle

@@ -40,6 +40,7 @@ class Scheduler::Sequence {
   std::size_t pending_rows() const noexcept { return tokens_.size() - cache_.length(); }
   std::span<const TokenId> pending() const { return std::span(tokens_).subspan(cache_.length()); }
   KvCache& cache() noexcept { return cache_; }
+  const AdapterMix* adapters() const noexcept { return generation_->request.adapters.get(); }
 
   /// False while the consumer is behind: the sequence then sits steps out.
   bool deliver() {
@@ -152,10 +153,15 @@ Scheduler::Step Scheduler::step() {
   return Step::worked;
 }
 
-// Decoding rows go first, so that a long prompt delays them by one pass of max_rows at most.
+// Decoding rows go first, so that a long prompt delays them by one pass of max_rows at most; those of one
+// adapter stand together, so that its matrices are read once.
 void Scheduler::forward(const std::vector<Sequence*>& ready) {
   std::vector<Sequence*> batch(ready);
-  std::stable_partition(batch.begin(), batch.end(), [](const Sequence* s) { return s->decoding(); });
+  const auto prompts =
+      std::stable_partition(batch.begin(), batch.end(), [](const Sequence* s) { return s->decoding(); });
+  std::stable_sort(batch.begin(), prompts, [](const Sequence* a, const Sequence* b) {
+    return a->adapters() && b->adapters() ? *a->adapters() < *b->adapters() : !a->adapters() && b->adapters();
+  });
   std::vector<TokenId> tokens;
   std::vector<SequenceRows> rows;
   std::vector<std::int32_t> logit_rows;
@@ -165,7 +171,7 @@ void Scheduler::forward(const std::vector<Sequence*>& ready) {
     if (count == 0) break;
     const auto chunk = s->pending().first(count);
     tokens.insert(tokens.end(), chunk.begin(), chunk.end());
-    rows.push_back({&s->cache(), count});
+    rows.push_back({&s->cache(), count, s->adapters()});
     if (count == s->pending_rows()) {
       logit_rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
       sampled.push_back(s);
