@@ -141,4 +141,45 @@ class AdapterRegistry {
   std::unique_ptr<Impl> impl_;
 };
 
+/// How several adapters become one; linear to dare_ties as PEFT's add_weighted_adapter defines them.
+enum class MixMethod {
+  cat,        ///< Exactly the weighted sum; ranks add up.
+  linear,     ///< Weighted sums of A and of B: near the sum only for adapters that are alike. Equal ranks.
+  svd,        ///< The nearest adapter of `rank` to the weighted sum.
+  ties,       ///< Largest values, majority's sign (arXiv:2306.01708). Equal ranks.
+  dare_ties,  ///< Random values rescaled (arXiv:2311.03099), majority's sign. Equal ranks.
+};
+
+struct MixOptions {
+  MixMethod method = MixMethod::cat;
+  std::uint32_t rank = 0;  ///< Of svd; 0: the largest of the adapters'.
+  double density = 1;      ///< Share of values that ties and dare_ties keep, (0, 1].
+  std::uint64_t seed = 0;  ///< Of dare_ties.
+};
+
+/// A new adapter, f32. Throws Error(unsupported) naming the module for DoRA, biases and weights stored whole,
+/// Error(invalid_argument) for adapters that do not fit together.
+std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapters,
+                                            const MixOptions& options = {});
+
+/// How far two adapters are apart in one module, in Frobenius norms of scale · B·A; 0 where one lacks it.
+struct AdapterDifference {
+  std::string module;
+  double first = 0, second = 0, difference = 0;
+};
+/// By module. Throws as mix_adapters does.
+std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second);
+
+struct MergeReport {
+  std::size_t modules = 0;    ///< Weights changed.
+  double change = 0;          ///< Frobenius norm of all changes.
+  double rounding_error = 0;  ///< Of what rounding to the model's element type lost, relative to `change`.
+};
+
+/// Writes the model of a Hugging Face directory with the adapters' changes in its weights (in their own
+/// element type) to a new directory, and copies the files beside them. Throws Error(unsupported) for GGUF or
+/// quantized models and for adapters of a tied table, Error(invalid_argument) for adapters that do not fit.
+MergeReport merge_adapters(const std::filesystem::path& model, const std::vector<AdapterUse>& adapters,
+                           const std::filesystem::path& directory);
+
 }  // namespace metal_candle

@@ -9,7 +9,8 @@ Every adapter is made, saved and run by PEFT in float32 (values rounded to what 
   logits      with the adapter at scale 1
   half        the same with the adapter's scale halved, where PEFT can say it (plain LoRA)
   base_difference   largest change of a logit that the adapter makes: what a test that ignored it would see
-mix.json holds logits of two adapters of one base, active together at scales 0.75 and -0.5.
+mix.json holds logits of two adapters of one base, active together at scales 0.75 and -0.5; mixes.json those of one
+adapter made of two by PEFT's add_weighted_adapter, per method.
 The mlx and gguf variants of an adapter hold its matrices in the layout of mlx-lm and of llama.cpp's converter; their
 logits are the PEFT adapter's.
 """
@@ -119,6 +120,25 @@ def mix(base, first, second, weights):
     (GOLDEN / "mix.json").write_text(json.dumps(line, separators=(",", ":")) + "\n")
 
 
+MIXES = {
+    "cat": {"weights": [0.75, -0.5]},
+    "linear": {"weights": [0.75, -0.5]},
+    "svd": {"weights": [0.75, 0.5], "svd_rank": 3},
+    "ties": {"weights": [0.75, 0.5], "density": 0.5},
+}
+
+
+def mixes(base, first, second):
+    out = {"base": base, "adapters": [first, second], "positions": POSITIONS, "methods": {}}
+    for method, options in MIXES.items():
+        model = PeftModel.from_pretrained(base_model(base), GOLDEN / first, adapter_name=first).eval()
+        model.load_adapter(GOLDEN / second, adapter_name=second)
+        model.add_weighted_adapter([first, second], adapter_name="mix", combination_type=method, **options)
+        model.set_adapter("mix")
+        out["methods"][method] = {**options, "logits": rows(logits(model, prompt_of(base)))}
+    (GOLDEN / "mixes.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
+
+
 def peft_tensors(name):
     from safetensors.torch import load_file as load
 
@@ -191,7 +211,9 @@ def main():
     make("head", "llama2", 7, "f32", r=3, lora_alpha=6, target_modules=["q_proj", "embed_tokens", "lm_head"])
     make("saved", "llama2", 8, "bf16", r=2, lora_alpha=2, target_modules="all-linear", modules_to_save=["lm_head", "embed_tokens"])
     make("tokens", "llama3.2", 9, "f32", r=2, lora_alpha=2, target_modules=["v_proj"], trainable_token_indices=sorted({5, 100, 261} | set(prompt_of("llama3.2")[:1])))
+    make("other", "llama3.2", 10, "bf16", r=4, lora_alpha=12, target_modules=["q_proj", "down_proj"])
     mix("llama3.2", "lora", "rslora", [0.75, -0.5])
+    mixes("llama3.2", "lora", "other")
     write_mlx("lora", "lora-mlx", 4, 4.0)
     write_mlx("dora", "dora-mlx", 2, 2.0, dora=True)
     write_gguf("lora", "lora-gguf", "llama3.2", 16)

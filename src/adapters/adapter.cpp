@@ -1,5 +1,9 @@
-// The public Adapter.
+// The public Adapter, and what is done with several.
+#include <map>
+
 #include "adapters/adapter_impl.h"
+#include "adapters/low_rank.h"
+#include "adapters/mix.h"
 
 namespace metal_candle {
 namespace {
@@ -43,13 +47,16 @@ std::shared_ptr<const BoundAdapter> Adapter::Impl::bound(
   return made;
 }
 
+std::shared_ptr<const Adapter> Adapter::Impl::wrap(AdapterFile file, const std::string& path) {
+  return std::shared_ptr<const Adapter>(new Adapter(std::make_unique<Impl>(std::move(file), path)));
+}
+
 Adapter::Adapter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Adapter::~Adapter() = default;
 const AdapterInfo& Adapter::info() const noexcept { return impl_->info; }
 
 std::shared_ptr<const Adapter> Adapter::load(const std::filesystem::path& path) {
-  return std::shared_ptr<const Adapter>(
-      new Adapter(std::make_unique<Impl>(read_adapter(path), path.string())));
+  return Impl::wrap(read_adapter(path), path.string());
 }
 
 void Adapter::save(const std::filesystem::path& directory, std::string_view format,
@@ -65,6 +72,40 @@ void Adapter::save(const std::filesystem::path& directory, std::string_view form
   if (format == "mlx") return write_mlx(directory, *weights);
   throw Error(ErrorCode::invalid_argument,
               "adapter format " + std::string(format) + ": expected \"peft\" or \"mlx\"");
+}
+
+std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapters,
+                                            const MixOptions& options) {
+  std::vector<MixPart> parts;
+  for (const AdapterUse& use : adapters)
+    parts.push_back({use.adapter->impl().file.weights.get(), static_cast<double>(use.scale)});
+  auto weights = mix_weights(parts, options);
+  const auto holds = [weights](WeightId id, std::uint32_t) { return weights->find(id) != nullptr; };
+  return Adapter::Impl::wrap({"mix", adapters.front().adapter->info().base_model, weights, holds}, "");
+}
+
+std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second) {
+  std::map<WeightId, AdapterDifference> modules;
+  std::map<WeightId, LowRank> differences;
+  const auto add = [&](const Adapter& adapter, double sign, double AdapterDifference::*norm) {
+    for (const LoraModule& m : adapter.impl().file.weights->modules()) {
+      const LoraFactors factors = LoraFactors::of(m);
+      const double scale = static_cast<double>(m.delta.scale);
+      LowRank alone;
+      alone.add(factors, scale);
+      modules[m.id].module = module_name(m.id);
+      modules[m.id].*norm = alone.norm();
+      differences[m.id].add(factors, sign * scale);
+    }
+  };
+  add(first, 1, &AdapterDifference::first);
+  add(second, -1, &AdapterDifference::second);
+  std::vector<AdapterDifference> out;
+  for (auto& [id, module] : modules) {
+    module.difference = differences[id].norm();
+    out.push_back(std::move(module));
+  }
+  return out;
 }
 
 }  // namespace metal_candle

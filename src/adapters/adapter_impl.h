@@ -15,7 +15,8 @@ namespace metal_candle {
 
 class Adapter::Impl {
  public:
-  explicit Impl(AdapterFile read, const std::string& path);
+  Impl(AdapterFile read, const std::string& path);
+  static std::shared_ptr<const Adapter> wrap(AdapterFile file, const std::string& path);
 
   /// The adapter fitted to the model of this number, by `make` the first time. Thread-safe; two threads that
   /// ask at once may both make it.

@@ -122,9 +122,11 @@ class AdapterRegistry::Impl {
   void page_out() {
     if (options_.memory_budget == 0) return;
     for (std::uint64_t bytes = resident(); bytes > options_.memory_budget;) {
-      Entry* oldest = nullptr;
+      Entry* oldest = nullptr;  // of those that can be read again
       for (auto& [name, entry] : entries_)
-        if (entry.adapter && (!oldest || entry.used < oldest->used)) oldest = &entry;
+        if (entry.adapter && !entry.info.path.empty() && (!oldest || entry.used < oldest->used))
+          oldest = &entry;
+      if (!oldest) return;
       bytes -= oldest->info.bytes;
       oldest->adapter.reset();
     }
