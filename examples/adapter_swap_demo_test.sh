@@ -8,7 +8,7 @@ out=$("$demo" "$@" | tr -d '\000')
 echo "$out"
 
 # What stands between two headings.
-text() { tr '\n' '\001' <<< "$out" | sed -E "s/.*(^|\x01)$1[^:]*:(.*)/\2/; s/\x01(plain|adapter-)[^\x01]*:.*//"; }
+text() { tr '\n' '\001' <<< "$out" | sed -E "s/.*(^|\x01)$1[^:]*:(.*)/\2/; s/\x01(plain|adapter-)[^\x01]*:.*//; s/\x01+$//"; }
 plain=$(text 'plain')
 first=$(text 'adapter-1, applied')
 [ -n "$plain" ] || { echo "FAIL: no text"; exit 1; }

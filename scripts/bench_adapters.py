@@ -7,7 +7,6 @@ DIR/model is the base (with a tokenizer of the tiny golden models, whose ids are
 
 import json
 import pathlib
-import shutil
 import sys
 
 import torch
@@ -45,7 +44,10 @@ def main():
             tensors[f"model.layers.{i}.{norm}.weight"] = torch.ones(HIDDEN).bfloat16()
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     golden = ROOT / "tests/golden/models/qwen2.5"
-    shutil.copy(golden / "tokenizer.json", model)
+    tokenizer = json.loads((golden / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    vocab |= {f"token {i}": i for i in range(max(vocab.values()) + 1, VOCAB)}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
     config = json.loads((golden / "config.json").read_text())
     config |= {"hidden_size": HIDDEN, "intermediate_size": FFN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
                "num_key_value_heads": KV, "vocab_size": VOCAB, "max_position_embeddings": 32768}  # fmt: skip

@@ -211,9 +211,10 @@ def main():
     make("head", "llama2", 7, "f32", r=3, lora_alpha=6, target_modules=["q_proj", "embed_tokens", "lm_head"])
     make("saved", "llama2", 8, "bf16", r=2, lora_alpha=2, target_modules="all-linear", modules_to_save=["lm_head", "embed_tokens"])
     make("tokens", "llama3.2", 9, "f32", r=2, lora_alpha=2, target_modules=["v_proj"], trainable_token_indices=sorted({5, 100, 261} | set(prompt_of("llama3.2")[:1])))
-    make("other", "llama3.2", 10, "bf16", r=4, lora_alpha=12, target_modules=["q_proj", "down_proj"])
+    make("other", "llama3.2", 10, "f32", r=5, lora_alpha=12, target_modules=r".*\.(q_proj|down_proj)")
     mix("llama3.2", "lora", "rslora", [0.75, -0.5])
-    mixes("llama3.2", "lora", "other")
+    # f32: equal magnitudes would be pruned in an order of torch's own; the first is not rsLoRA, whose scale PEFT would give the mix.
+    mixes("llama3.2", "other", "rslora")
     write_mlx("lora", "lora-mlx", 4, 4.0)
     write_mlx("dora", "dora-mlx", 2, 2.0, dora=True)
     write_gguf("lora", "lora-gguf", "llama3.2", 16)

@@ -4,42 +4,34 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+#include <exception>
 
+#include "core/thread_pool.h"
 #include "io/quote.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/lora.h"
+#include "kernels/simd/transpose.h"
 #include "metal_candle/error.h"
 
 namespace metal_candle {
 namespace {
 
-constexpr std::size_t kAlign = 64;
+// Below this a thread costs more than it saves.
+constexpr std::size_t kBytesForThreads = 2 << 20;
 
-std::size_t rounded(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+std::size_t rounded(std::size_t bytes) { return WeightArena::rounded(bytes); }
 
-// dst[j][i] = src[i][j] in blocks that stay in L1.
-template <typename T>
-void transpose(const std::byte* src, std::size_t rows, std::size_t columns, std::byte* dst) {
-  constexpr std::size_t kBlock = 32;
-  for (std::size_t i0 = 0; i0 < rows; i0 += kBlock)
-    for (std::size_t j0 = 0; j0 < columns; j0 += kBlock)
-      for (std::size_t j = j0; j < std::min(j0 + kBlock, columns); ++j)
-        for (std::size_t i = i0; i < std::min(i0 + kBlock, rows); ++i)
-          std::memcpy(dst + (j * rows + i) * sizeof(T), src + (i * columns + j) * sizeof(T), sizeof(T));
-}
-
-// All bits of the exponent set: infinity or NaN.
+// All bits of the exponent set: infinity or NaN. In T's own width, which compilers vectorise.
 template <typename T>
 bool all_finite(const std::byte* data, std::size_t count, T exponent) {
-  bool finite = true;
+  T found = 0;
   for (std::size_t i = 0; i < count; ++i) {
     T word;
     std::memcpy(&word, data + i * sizeof(T), sizeof(T));
-    finite &= (word & exponent) != exponent;
+    found = static_cast<T>(found | static_cast<T>((word & exponent) == exponent));
   }
-  return finite;
+  return found == 0;
 }
 
 bool all_finite(DType type, const std::byte* data, std::size_t count) {
@@ -69,9 +61,13 @@ class Hasher {
   void add_value(T value) {
     add(&value, sizeof value);
   }
-  std::string digest() const {
+  XXH128_canonical_t digest() const {
     XXH128_canonical_t canonical;
     XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_));
+    return canonical;
+  }
+  std::string text() const {
+    const XXH128_canonical_t canonical = digest();
     std::string out;
     for (const unsigned char byte : canonical.digest) {
       constexpr std::string_view kHex = "0123456789abcdef";
@@ -86,7 +82,8 @@ class Hasher {
 
 }  // namespace
 
-// Lays all matrices out in one block of memory: first sizes, then content.
+// Lays all matrices out in one block of memory: first sizes, then content, each module by whatever thread is
+// free.
 class LoraBuilder {
  public:
   LoraBuilder(std::vector<LoraSource> sources, const std::string& file)
@@ -98,17 +95,38 @@ class LoraBuilder {
     std::size_t bytes = 0, replaced = 0;
     for (const LoraSource& s : sources_) {
       plan(s);
-      bytes += rounded(out_->modules_.back().bytes);
+      bytes += out_->modules_.back().bytes;
       replaced += s.replaced.size();
     }
     out_->rotary_ = rotary;
-    out_->memory_.resize(bytes + kAlign);
+    out_->memory_ = std::make_unique<WeightArena>(bytes);
     out_->replaced_.reserve(replaced);  // spans into it stay valid
-    next_ = out_->memory_.data();
-    next_ += (kAlign - reinterpret_cast<std::uintptr_t>(next_) % kAlign) % kAlign;
+    const std::size_t count = sources_.size();
+    out_->begin_ = out_->memory_->allocate(0);
+    std::vector<std::byte*> memory(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      memory[i] = out_->memory_->allocate(out_->modules_[i].bytes);
+      const std::size_t first = out_->replaced_.size();
+      out_->replaced_.insert(out_->replaced_.end(), sources_[i].replaced.begin(), sources_[i].replaced.end());
+      out_->modules_[i].delta.replaced = std::span(out_->replaced_).subspan(first);
+    }
+    std::vector<XXH128_canonical_t> digests(count);
+    std::vector<std::exception_ptr> errors(count);
+    ThreadPool pool(bytes < kBytesForThreads ? 1 : ThreadPool::default_threads());
+    pool.parallel_for(count, 4, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) {
+        try {
+          digests[i] = Filler(*this, memory[i]).fill(sources_[i], out_->modules_[i]);
+        } catch (...) {
+          errors[i] = std::current_exception();
+        }
+      }
+    });
+    for (const std::exception_ptr& error : errors)
+      if (error) std::rethrow_exception(error);
     Hasher hash;
-    for (std::size_t i = 0; i < sources_.size(); ++i) fill(sources_[i], out_->modules_[i], hash);
-    out_->hash_ = hash.digest();
+    hash.add(digests.data(), digests.size() * sizeof digests[0]);
+    out_->hash_ = hash.text();
     return out_;
   }
 
@@ -191,72 +209,79 @@ class LoraBuilder {
     out_->modules_.push_back(m);
   }
 
-  void fill(const LoraSource& s, LoraModule& m, Hasher& hash) {
-    m.delta.scale = static_cast<float>(s.scale);
-    hash.add_value(static_cast<std::uint32_t>(s.id.role));
-    hash.add_value(s.id.layer);
-    hash.add_value(m.delta.type);
-    hash.add_value(static_cast<std::uint64_t>(m.delta.rank));
-    hash.add_value(m.delta.scale);
-    if (s.a) {
-      const bool a_rank_first = s.id.role != WeightRole::embedding;
-      m.delta.a = matrix(*s.a, m.delta.type, s.a_rank_first != a_rank_first, hash);
-      m.delta.b = matrix(*s.b, m.delta.type, !s.b_rank_first, hash);
+  // One module's content, in memory of its own.
+  class Filler {
+   public:
+    Filler(const LoraBuilder& builder, std::byte* memory) : builder_(builder), next_(memory) {}
+
+    XXH128_canonical_t fill(const LoraSource& s, LoraModule& m) {
+      m.delta.scale = static_cast<float>(s.scale);
+      hash_.add_value(static_cast<std::uint32_t>(s.id.role));
+      hash_.add_value(s.id.layer);
+      hash_.add_value(m.delta.type);
+      hash_.add_value(static_cast<std::uint64_t>(m.delta.rank));
+      hash_.add_value(m.delta.scale);
+      if (s.a) {
+        const bool a_rank_first = s.id.role != WeightRole::embedding;
+        m.delta.a = matrix(*s.a, m.delta.type, s.a_rank_first != a_rank_first);
+        m.delta.b = matrix(*s.b, m.delta.type, !s.b_rank_first);
+      }
+      if (s.rows) {
+        m.delta.rows = matrix(*s.rows, m.delta.type, false);
+        hash_.add(m.delta.replaced.data(), m.delta.replaced.size_bytes());
+      }
+      if (s.magnitude) m.magnitude = floats(*s.magnitude, m.out);
+      if (s.bias) m.delta.bias = floats(*s.bias, m.out);
+      return hash_.digest();
     }
-    if (s.rows) {
-      m.delta.rows = matrix(*s.rows, m.delta.type, false, hash);
-      const std::size_t first = out_->replaced_.size();
-      out_->replaced_.insert(out_->replaced_.end(), s.replaced.begin(), s.replaced.end());
-      m.delta.replaced = std::span(out_->replaced_).subspan(first);
-      hash.add(m.delta.replaced.data(), m.delta.replaced.size_bytes());
+
+   private:
+    std::byte* take(std::size_t bytes) {
+      std::byte* at = next_;
+      next_ += rounded(bytes);
+      return at;
     }
-    if (s.magnitude) m.magnitude = floats(*s.magnitude, m.out, hash);
-    if (s.bias) m.delta.bias = floats(*s.bias, m.out, hash);
-  }
 
-  std::byte* take(std::size_t bytes) {
-    std::byte* at = next_;
-    next_ += rounded(bytes);
-    return at;
-  }
-
-  const std::byte* matrix(const StoredTensor& t, DType type, bool transposed, Hasher& hash) {
-    const std::size_t rows = t.shape[0], columns = t.shape[1], count = rows * columns;
-    const std::size_t element = block_bytes(type);
-    std::byte* out = take(count * element);
-    const std::byte* source = t.data.data();
-    std::vector<float> widened;
-    if (t.dtype != type) {
-      widened.resize(count);
-      simd::dequantize(t.dtype, source, widened.data(), count);
-      source = reinterpret_cast<const std::byte*>(widened.data());
+    const std::byte* matrix(const StoredTensor& t, DType type, bool transposed) {
+      const std::size_t rows = t.shape[0], columns = t.shape[1], count = rows * columns;
+      const std::size_t element = block_bytes(type);
+      std::byte* out = take(count * element);
+      const std::byte* source = t.data.data();
+      std::vector<float> widened;
+      if (t.dtype != type) {
+        widened.resize(count);
+        simd::dequantize(t.dtype, source, widened.data(), count);
+        source = reinterpret_cast<const std::byte*>(widened.data());
+      }
+      if (!transposed)
+        std::memcpy(out, source, count * element);
+      else
+        (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
+      finish(t, type, out, count);
+      return out;
     }
-    if (!transposed)
-      std::memcpy(out, source, count * element);
-    else if (element == 2)
-      transpose<std::uint16_t>(source, rows, columns, out);
-    else
-      transpose<std::uint32_t>(source, rows, columns, out);
-    finish(t, type, out, count, hash);
-    return out;
-  }
 
-  std::span<const float> floats(const StoredTensor& t, std::size_t n, Hasher& hash) {
-    std::byte* out = take(n * sizeof(float));
-    simd::dequantize(t.dtype, t.data.data(), reinterpret_cast<float*>(out), n);
-    finish(t, DType::f32, out, n, hash);
-    return {reinterpret_cast<const float*>(out), n};
-  }
+    std::span<const float> floats(const StoredTensor& t, std::size_t n) {
+      std::byte* out = take(n * sizeof(float));
+      simd::dequantize(t.dtype, t.data.data(), reinterpret_cast<float*>(out), n);
+      finish(t, DType::f32, out, n);
+      return {reinterpret_cast<const float*>(out), n};
+    }
 
-  void finish(const StoredTensor& t, DType type, const std::byte* data, std::size_t count, Hasher& hash) {
-    if (!all_finite(type, data, count)) fail(t, "holds a value that is not finite (NaN or infinity)");
-    hash.add(data, count * block_bytes(type));
-  }
+    void finish(const StoredTensor& t, DType type, const std::byte* data, std::size_t count) {
+      if (!all_finite(type, data, count))
+        builder_.fail(t, "holds a value that is not finite (NaN or infinity)");
+      hash_.add(data, count * block_bytes(type));
+    }
+
+    const LoraBuilder& builder_;
+    std::byte* next_;
+    Hasher hash_;
+  };
 
   std::vector<LoraSource> sources_;
   const std::string& file_;
   std::shared_ptr<LoraWeights> out_;
-  std::byte* next_ = nullptr;
 };
 
 std::shared_ptr<const LoraWeights> LoraWeights::build(std::vector<LoraSource> sources,
@@ -270,7 +295,7 @@ const LoraModule* LoraWeights::find(WeightId id) const noexcept {
 }
 
 std::size_t LoraWeights::bytes() const noexcept {
-  return sizeof *this + memory_.capacity() + replaced_.capacity() * sizeof(std::uint32_t) +
+  return sizeof *this + memory_->used() + replaced_.capacity() * sizeof(std::uint32_t) +
          modules_.capacity() * sizeof(LoraModule);
 }
 
@@ -282,13 +307,15 @@ std::size_t LoraWeights::max_rank() const noexcept {
 
 std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim) const {
   std::shared_ptr<LoraWeights> out(new LoraWeights);
-  out->memory_ = memory_;
+  out->memory_ = std::make_unique<WeightArena>(memory_->used());
+  out->begin_ = out->memory_->allocate(memory_->used());
+  std::memcpy(out->begin_, begin_, memory_->used());
   out->replaced_ = replaced_;
   out->modules_ = modules_;
   out->hash_ = hash_;
   const auto moved = [&]<typename T>(const T* p) {
-    const auto offset = reinterpret_cast<const std::byte*>(p) - memory_.data();
-    return p ? reinterpret_cast<const T*>(out->memory_.data() + offset) : nullptr;
+    const auto offset = reinterpret_cast<const std::byte*>(p) - begin_;
+    return p ? reinterpret_cast<const T*>(out->begin_ + offset) : nullptr;
   };
   std::vector<std::byte> row;
   for (LoraModule& m : out->modules_) {

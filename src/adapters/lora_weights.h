@@ -14,6 +14,7 @@
 #include "io/stored_tensor.h"
 #include "io/weight_names.h"
 #include "kernels/lora.h"
+#include "kernels/weight_arena.h"
 
 namespace metal_candle {
 
@@ -74,7 +75,8 @@ class LoraWeights {
   friend class LoraBuilder;
   LoraWeights() = default;
 
-  std::vector<std::byte> memory_;
+  std::unique_ptr<WeightArena> memory_;
+  std::byte* begin_ = nullptr;  // of memory_
   std::vector<std::uint32_t> replaced_;
   std::vector<LoraModule> modules_;  // by id
   RotaryOrder rotary_ = RotaryOrder::halves;

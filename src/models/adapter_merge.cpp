@@ -60,15 +60,15 @@ class Merger {
       fail(ErrorCode::unsupported, m,
            "the table is the output layer too, but the adapter changes only one of them");
     if (!weight) fail(ErrorCode::invalid_argument, m, "the model has no such weight");
+    if (!simd::lora_supports(weight->dtype))
+      fail(ErrorCode::unsupported, m,
+           "the weight is " + std::string(name(weight->dtype)) +
+               "; only f32, f16 and bf16 models can be merged");
     const std::size_t rows = table ? m.in : m.out, columns = table ? m.out : m.in;
     const bool some = !m.delta.replaced.empty();
     if (weight->shape.size() != 2 || (!some && weight->shape[0] != rows) || weight->shape[1] != columns ||
         (some && m.delta.replaced.back() >= weight->shape[0]))
       fail(ErrorCode::invalid_argument, m, "the adapter's shapes are not the model's");
-    if (!simd::lora_supports(weight->dtype))
-      fail(ErrorCode::unsupported, m,
-           "the weight is " + std::string(name(weight->dtype)) +
-               "; only f32, f16 and bf16 models can be merged");
     if (!m.delta.bias.empty() && !store_.find(module_name(m.id) + ".bias"))
       fail(ErrorCode::unsupported, m, "the adapter has a bias, but the model's layer has none to add it to");
   }
