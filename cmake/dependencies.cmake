@@ -30,6 +30,7 @@ endfunction()
 mc_system_library(hwy::hwy hwy/highway.h hwy)
 mc_system_library(PCRE2::8BIT pcre2.h pcre2-8)
 mc_system_library(utf8proc::utf8proc utf8proc.h utf8proc)
+mc_system_library(xxhash::xxhash xxhash.h xxhash)
 
 # MLX comes from its wheel, unpacked by scripts/bootstrap.sh into a folder of the checkout.
 set(METAL_CANDLE_MLX_DIR "${CMAKE_CURRENT_SOURCE_DIR}/.deps/mlx" CACHE PATH "Unpacked MLX wheel")

@@ -54,6 +54,7 @@ class Scheduler::Sequence {
   std::size_t pending_rows() const noexcept { return tokens_.size() - cache_.length(); }
   std::span<const TokenId> pending() const { return std::span(tokens_).subspan(cache_.length()); }
   KvCache& cache() noexcept { return cache_; }
+  const AdapterMix* adapters() const noexcept { return generation_->request.adapters.get(); }
 
   /// False while the consumer is behind: the sequence then sits steps out.
   bool deliver() {
@@ -179,11 +180,15 @@ std::size_t Scheduler::row_limit(const std::vector<Sequence*>& batch) const {
   return static_cast<std::size_t>(std::min(wanted, static_cast<double>(options_.max_rows)));
 }
 
-// Decoding rows go first, so that a long prompt delays them by one pass at most; then exact ones.
+// Decoding rows go first, so that a long prompt delays them by one pass at most, and those of one adapter
+// stand together, so that its matrices are read once; then exact prompts.
 void Scheduler::forward(const std::vector<Sequence*>& ready) {
   std::vector<Sequence*> batch(ready);
   const auto prompts = std::stable_partition(batch.begin(), batch.end(),
                                              [](const Sequence* s) { return s->decoding() && s->exact(); });
+  std::stable_sort(batch.begin(), prompts, [](const Sequence* a, const Sequence* b) {
+    return a->adapters() && b->adapters() ? *a->adapters() < *b->adapters() : !a->adapters() && b->adapters();
+  });
   std::stable_partition(prompts, batch.end(), [](const Sequence* s) { return s->exact(); });
   const std::size_t max_rows = row_limit(batch);
   std::vector<TokenId> tokens;
@@ -195,7 +200,7 @@ void Scheduler::forward(const std::vector<Sequence*>& ready) {
     if (count == 0) break;
     const auto chunk = s->pending().first(count);
     tokens.insert(tokens.end(), chunk.begin(), chunk.end());
-    rows.push_back({&s->cache(), count, s->exact()});
+    rows.push_back({&s->cache(), count, s->exact(), s->adapters()});
     if (count == s->pending_rows()) {
       logit_rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
       sampled.push_back(s);

@@ -11,6 +11,7 @@ namespace metal_candle {
 ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std::span<const float> inv_freq,
                                     mlx::core::Stream stream) {
   auto batch = std::make_shared<AttentionBatch>();
+  AdapterRows adapters;
   std::size_t rows = 0, exact_rows = 0;
   for (const SequenceRows& s : sequences) {
     if (s.exact && exact_rows != rows)
@@ -21,6 +22,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
                   "the context of " + std::to_string(s.cache->capacity()) +
                       " positions is full; shorten the prompt or raise the context size");
     batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length()});
+    adapters.append(s.rows, s.adapters);
     rows += s.rows;
   }
   const std::size_t half = inv_freq.size();
@@ -32,7 +34,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
       simd::rope_table(static_cast<std::int64_t>(s.position + i), inv_freq.data(), half, 1.0f,
                        &batch->cos[at], &batch->sin[at]);
     }
-  return {std::move(batch), exact_rows, stream};
+  return {std::move(batch), exact_rows, stream, std::move(adapters)};
 }
 
 }  // namespace metal_candle
