@@ -1,5 +1,4 @@
-// What one forward pass needs besides weights and activations: which row belongs to which sequence
-// and uses which adapters.
+// What one forward pass needs besides weights and activations: which row belongs to which sequence.
 #pragma once
 
 #include <cstddef>
