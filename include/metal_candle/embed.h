@@ -71,7 +71,8 @@ class EmbeddingModel {
  public:
   /// A directory in the layout of sentence-transformers or Hugging Face, a .safetensors file in one, or a
   /// GGUF
-  /// (`bert`, `nomic-bert`). Throws Error(not_found | malformed_file | unsupported | out_of_memory).
+  /// (`bert`, `nomic-bert`), or a name in the local Hugging Face cache. Throws Error(not_found |
+  /// malformed_file | unsupported | out_of_memory).
   static std::shared_ptr<EmbeddingModel> load(const std::filesystem::path& path,
                                               const EmbeddingLoadOptions& options = {});
   /// From the local Hugging Face cache (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface). Nothing is

@@ -4,9 +4,9 @@
 
 namespace metal_candle::cli {
 
-void EmbeddingFlags::add_to(CLI::App& app) {
+void EmbeddingFlags::add_to(CLI::App& app, bool required) {
   app.add_option("-m,--model", model, "Embedding model: a directory, or a .safetensors or .gguf file")
-      ->required()
+      ->required(required)
       ->type_name("PATH")
       ->group("Model");
   app.add_option("-t,--threads", threads, "Compute threads (default: the CPUs this process may use)")

@@ -16,7 +16,8 @@ struct EmbeddingFlags {
   std::string dtype = "bf16";
   std::size_t max_length = 0;
 
-  void add_to(CLI::App& app);
+  /// `required`: there is no other place to take the model from.
+  void add_to(CLI::App& app, bool required = true);
   EmbeddingLoadOptions options() const;
   std::shared_ptr<EmbeddingModel> load() const { return EmbeddingModel::load(model, options()); }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "io/hub_cache.h"
 #include "io/text_file.h"
 #include "kernels/simd/norm.h"
 #include "metal_candle/error.h"
@@ -40,7 +41,8 @@ AffineActivation score_activation(const JsonReader& config) {
 
 }  // namespace
 
-bool CrossEncoder::describes(const std::filesystem::path& path) {
+bool CrossEncoder::describes(const std::filesystem::path& named) {
+  const std::filesystem::path path = find_model(named);
   const auto directory = std::filesystem::is_directory(path) ? path : path.parent_path();
   const auto file = directory / "config.json";
   const auto text = read_text_file(file);

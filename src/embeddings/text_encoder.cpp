@@ -4,6 +4,7 @@
 #include <exception>
 #include <mutex>
 
+#include "io/hub_cache.h"
 #include "kernels/compute_pool.h"
 #include "metal_candle/error.h"
 #include "models/encoder_loader.h"
@@ -12,7 +13,8 @@
 namespace metal_candle {
 namespace {
 
-SentenceConfig read_config(const std::filesystem::path& path) {
+SentenceConfig read_config(const std::filesystem::path& named) {
+  const std::filesystem::path path = find_model(named);
   if (std::filesystem::is_directory(path)) return sentence_config_from_directory(path);
   const WeightStore store = WeightStore::open(path);
   SentenceConfig config = store.gguf() ? sentence_config_from_gguf(*store.gguf())

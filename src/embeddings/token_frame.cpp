@@ -34,11 +34,14 @@ EncoderInput TokenFrame::single(std::vector<TokenId> ids, TruncationSide side) c
 
 EncoderInput TokenFrame::pair(std::vector<TokenId> first, std::vector<TokenId> second, bool types) const {
   const std::size_t room = max_length_ - before_.size() - (1 + pair_separators_) * after_.size();
-  while (first.size() + second.size() > room) {
+  if (first.size() + second.size() > room) {
+    // The shorter keeps half the room at least; the odd token is the longer's, or the second's of two equals.
+    const std::size_t half = room / 2, rest = room - half;
+    std::vector<TokenId>& shorter = first.size() > second.size() ? second : first;
     std::vector<TokenId>& longer = first.size() > second.size() ? first : second;
-    const std::size_t shorter = std::min(first.size(), second.size());
-    const std::size_t excess = first.size() + second.size() - room;
-    longer.resize(longer.size() - std::clamp<std::size_t>(longer.size() - shorter, 1, excess));
+    const bool both = shorter.size() > half;
+    longer.resize(both ? rest : room - shorter.size());
+    if (both) shorter.resize(half);
   }
   EncoderInput out{before_, {}};
   const auto add = [&](const std::vector<TokenId>& ids) {

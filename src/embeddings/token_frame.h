@@ -21,7 +21,7 @@ class TokenFrame {
   std::size_t prefix_size() const noexcept { return before_.size(); }
   EncoderInput single(std::vector<TokenId> ids, TruncationSide side) const;
 
-  /// Two texts read as one: the longer gives way first (transformers' "longest_first"). The second and its
+  /// Two texts read as one: the longer gives way first (tokenizers' "longest_first"). The second and its
   /// end are segment 1 if `types`.
   EncoderInput pair(std::vector<TokenId> first, std::vector<TokenId> second, bool types) const;
 

@@ -8,7 +8,6 @@
 
 #include "embeddings/cross_encoder.h"
 #include "embeddings/text_encoder.h"
-#include "engine/hub_cache.h"
 #include "kernels/compute_pool.h"
 
 namespace metal_candle {
@@ -85,7 +84,7 @@ std::shared_ptr<EmbeddingModel> EmbeddingModel::load(const std::filesystem::path
 
 std::shared_ptr<EmbeddingModel> EmbeddingModel::load(EmbeddingModelType type,
                                                      const EmbeddingLoadOptions& options) {
-  return load(find_in_hub_cache(repository(type)), options);
+  return load(std::filesystem::path(repository(type)), options);
 }
 
 std::size_t EmbeddingModel::dimensions() const noexcept { return impl_->encoder.dimensions(); }
