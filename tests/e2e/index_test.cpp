@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::string kModel = MC_GOLDEN_DIR "/embeddings/bert";
+const std::string kModel = MC_GOLDEN_DIR "/embeddings/modernbert";  // no prompts: a text finds itself
 
 class Index : public testing::Test {
  protected:
