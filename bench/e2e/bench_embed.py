@@ -123,7 +123,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a program's turn")
-    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    parser.add_argument("--only", default="", help="workloads whose name contains one of these, comma-separated")
     parser.add_argument("--ours", action="store_true", help="without the peers")
     flags = parser.parse_args()
     programs = [Ours(d) for d in ("f32", "bf16", "int8")]
@@ -134,7 +134,7 @@ def main():
     workloads += [(f"{n} x mixed", mixed(n, rng)) for n in (8, 100, 1000)]
     print(f"{'workload':14}" + "".join(f"{p.name:>24}" for p in programs))
     for name, texts in workloads:
-        if flags.only not in name:
+        if not any(part in name for part in flags.only.split(",")):
             continue
         tokens = sum(min(256, len(t.split()) + 2) for t in texts)
         best = [float("inf")] * len(programs)

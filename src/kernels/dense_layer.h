@@ -62,9 +62,7 @@ class DenseLayer {
       for (std::size_t row = 0; row < rows; row += kRowBlock) {
         const std::size_t count = std::min(rows - row, kRowBlock);
         simd::multiply_rows(products_, w.format, in_features(), w.tile(t), x.row(row), count, block);
-        if (!bias_.empty())
-          for (std::size_t r = 0; r < count; ++r)
-            simd::add(block + r * simd::kTileRows, bias_.data() + column, columns);
+        if (!bias_.empty()) simd::add_rows(block, simd::kTileRows, bias_.data() + column, 0, count, columns);
         done(block, row, count, column, columns);
       }
     }

@@ -186,8 +186,8 @@ class Encoder::Pass {
     layer.apply(
         product_rows(x, k), rows(), team_,
         [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
-          for (std::size_t r = 0; r < count; ++r)
-            simd::add(b_.hidden_ + (row + r) * hidden() + column, block + r * simd::kTileRows, columns);
+          simd::add_rows(b_.hidden_ + row * hidden() + column, hidden(), block, simd::kTileRows, count,
+                         columns);
         });
     team_.barrier();
   }
