@@ -30,6 +30,7 @@ endfunction()
 mc_system_library(hwy::hwy hwy/highway.h hwy)
 mc_system_library(PCRE2::8BIT pcre2.h pcre2-8)
 mc_system_library(utf8proc::utf8proc utf8proc.h utf8proc)
+mc_system_library(xxhash::xxhash xxhash.h xxhash)
 mc_system_library(SQLite::sqlite sqlite3.h sqlite3)
 find_path(HNSWLIB_INCLUDE_DIR hnswlib/hnswlib.h REQUIRED)  # headers only
 mark_as_advanced(HNSWLIB_INCLUDE_DIR)

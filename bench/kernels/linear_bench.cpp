@@ -16,7 +16,7 @@ namespace {
 using namespace metal_candle;
 using namespace metal_candle::simd;
 
-constexpr std::size_t kRowBlock = 64;                  // rows a thread multiplies with a tile at a time
+constexpr std::size_t kRowBlock = 96;                  // rows a thread multiplies with a tile at a time
 constexpr std::size_t kCold = std::size_t{160} << 20;  // bytes of weights that no cache holds
 
 const std::vector<WeightFormat> kFormats = {DType::q4_0,
@@ -95,7 +95,7 @@ void prompt(benchmark::State& state, WeightFormat format, std::size_t m, std::si
       for (std::size_t i = begin; i < end; ++i) {
         const std::size_t row = i / tiles * kRowBlock, tile = i % tiles;
         linear_tile(format, k, &weights[tile * bytes], &x.data[row * x.stride], x.stride,
-                    std::min(kRowBlock, m - row), &out[row * n + tile * kTileRows], n, dense_products(m));
+                    std::min(kRowBlock, m - row), &out[row * n + tile * kTileRows], n, DenseProducts::bf16);
       }
     });
   }

@@ -64,6 +64,7 @@ struct GenerateOptions {
   std::vector<std::string> stop = {};          ///< Generation ends before any of these appears in the text.
   std::vector<std::int32_t> stop_tokens = {};  ///< Each ends the answer, as the model's own end tokens do.
   bool ignore_eos = false;                     ///< Go on past EOS (benchmarks).
+  AdapterChoice adapters = {};                 ///< Adapters of this request; the model's own unless given.
 };
 
 struct GenerationStats {

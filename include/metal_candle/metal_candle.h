@@ -4,6 +4,7 @@
 #if __has_include("metal_candle/async.h")  // not in builds without METAL_CANDLE_ASYNC
 #include "metal_candle/async.h"
 #endif
+#include "metal_candle/adapter.h"
 #include "metal_candle/embed.h"
 #include "metal_candle/error.h"
 #include "metal_candle/generate.h"

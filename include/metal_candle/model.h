@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "metal_candle/adapter.h"
 #include "metal_candle/error.h"
 
 namespace metal_candle {
@@ -88,14 +89,14 @@ struct Score {
 };
 
 /// A loaded model: weights, tokenizer and the one engine thread that computes. Thread-safe; share it.
-class Model {
+class Model : public ApplyAdapter {
  public:
   /// Loads a GGUF file, a safetensors file, a Hugging Face directory, or the main revision of
   /// "organisation/name" from the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
   /// ~/.cache/huggingface/hub); downloads nothing. Throws Error(not_found | malformed_file | unsupported |
   /// out_of_memory).
   static std::shared_ptr<Model> load(const std::filesystem::path& path, const LoadOptions& options = {});
-  ~Model();
+  ~Model() override;
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -109,7 +110,12 @@ class Model {
                                   bool add_generation_prompt = true) const;
 
   /// Log-probabilities of `tokens` (at most context_size()) and the `top_k` best after each.
-  Score score(std::span<const std::int32_t> tokens, unsigned top_k = 5) const;
+  Score score(std::span<const std::int32_t> tokens, unsigned top_k = 5,
+              const AdapterChoice& adapters = {}) const;
+
+  void apply_adapter(std::shared_ptr<const Adapter> adapter, float scale = 1) override;
+  void remove_adapter() noexcept override;
+  bool has_adapter() const noexcept override;
 
   class Impl;
   Impl& impl() const noexcept { return *impl_; }

@@ -82,6 +82,7 @@ class Bench {
   /// Seconds for the whole batch.
   double all_at_once(std::uint32_t tokens) {
     std::vector<Prompt> prompts;
+    prompts.reserve(flags_.batch);
     for (std::uint32_t i = 0; i < flags_.batch; ++i) prompts.emplace_back(random_prompt(flags_.prompt));
     const auto start = Clock::now();
     Generator(model_).generate_batch(prompts, exactly(tokens));

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/adapter_flags.h"
 #include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/interrupt.h"
@@ -19,6 +20,7 @@ constexpr const char* kCommands =
   /system TEXT    set the system message; without TEXT, remove it
   /save FILE      write the conversation as JSON
   /load FILE      continue a saved one
+  /adapter NAME   go on with another --adapter; without NAME, with none
   /help           this list
   /exit           leave, like Ctrl-D)";
 
@@ -36,14 +38,18 @@ Examples:
 struct Flags {
   ModelFlags model;
   GenerationFlags generation;
+  AdapterFlags adapters;
   std::string system;
 };
 
 class Chat {
  public:
-  Chat(std::shared_ptr<Model> model, GenerateOptions options, const std::string& system)
-      : model_(std::move(model)), generator_(model_), options_(std::move(options)) {
+  Chat(std::shared_ptr<Model> model, GenerateOptions options, const std::string& system,
+       const std::vector<NamedAdapter>& adapters)
+      : model_(std::move(model)), generator_(model_), options_(std::move(options)), named_(adapters) {
     conversation_.set_system(system);
+    for (const NamedAdapter& a : adapters) adapters_.load_adapter(a.name, a.path);
+    if (!adapters.empty()) use_adapter(adapters.front().name);
   }
 
   /// False to leave.
@@ -68,6 +74,8 @@ class Chat {
       conversation_.reset();
     } else if (name == "/system") {
       conversation_.set_system(argument);
+    } else if (name == "/adapter") {
+      use_adapter(argument);
     } else if ((name == "/save" || name == "/load") && argument.empty()) {
       throw Error(ErrorCode::invalid_argument, name + " needs a file name");
     } else if (name == "/save") {
@@ -79,6 +87,14 @@ class Chat {
       throw Error(ErrorCode::invalid_argument, "unknown command " + name + "; /help lists them");
     }
     return true;
+  }
+
+  void use_adapter(const std::string& name) {
+    if (name.empty()) return model_->remove_adapter();
+    float scale = 1;
+    for (const NamedAdapter& a : named_)
+      if (a.name == name) scale = a.scale;
+    model_->apply_adapter(adapters_.get_adapter(name), scale);
   }
 
   void answer(const std::string& question) {
@@ -119,6 +135,8 @@ class Chat {
   std::shared_ptr<Model> model_;
   Generator generator_;
   GenerateOptions options_;
+  AdapterRegistry adapters_;
+  std::vector<NamedAdapter> named_;
   Conversation conversation_;
 };
 
@@ -137,7 +155,7 @@ bool handle_line(Chat& chat, const std::string& line) {
 void run(const Flags& flags) {
   const GenerateOptions options = flags.generation.resolve();
   LineEditor editor;
-  Chat chat(flags.model.load(), options, flags.system);
+  Chat chat(flags.model.load(), options, flags.system, flags.adapters.parse());
   if (stdin_is_terminal()) say("Chat with " + flags.model.model + ". /help lists commands, Ctrl-D leaves.");
   while (const auto line = editor.read("> ")) {
     if (!handle_line(chat, *line)) return;
@@ -154,6 +172,7 @@ void add_chat(CLI::App& program) {
   app->footer(std::string("Commands:\n") + kCommands + kFooter);
   app->add_option("--system", flags->system, "System message")->type_name("TEXT");
   flags->model.add_to(*app);
+  flags->adapters.add_to(*app);
   flags->generation.add_to(*app);
   app->callback([flags] { run(*flags); });
 }

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/adapter_flags.h"
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -19,6 +20,9 @@ Examples:
   echo "Write a haiku." | metal-candle generate -m model.gguf --chat --temp 0.8 --top-p 0.95 --seed 7
   metal-candle generate -m model.gguf --chat --system "Answer in one word." -p "2 + 2?" --stop "."
   metal-candle generate -m model.gguf -p "Hello" --json --logprobs 3
+  metal-candle generate -m model.gguf -p "Hello" --adapter style=style-lora --adapter facts=facts.gguf:0.5
+
+Several adapters add up, each times its scale.
 
 --json prints a line per token, its end token included:
   {"token":28,"text":" a","probability":0.41,"logit":17.2,"logprob":-0.89,"is_eos":false}
@@ -30,6 +34,7 @@ finish_reason is eos, stop, length or cancelled.)";
 struct Flags {
   ModelFlags model;
   GenerationFlags generation;
+  AdapterFlags adapters;
   std::optional<std::string> prompt, system;
   bool chat = false, json = false, quiet = false;
 };
@@ -72,6 +77,7 @@ void run(const Flags& flags) {
   }
   if (!flags.prompt && stdin_is_terminal()) say("Type the prompt, then Ctrl-D.");
   const std::string text = flags.prompt ? *flags.prompt : read_text_file("-");
+  options.adapters = flags.adapters.load();
   const std::shared_ptr<Model> model = flags.model.load();
 
   Prompt prompt(text);
@@ -114,6 +120,7 @@ void add_generate(CLI::App& program) {
       ->type_name("K");
   app->add_flag("-q,--quiet", flags->quiet, "No speed line on standard error");
   flags->model.add_to(*app);
+  flags->adapters.add_to(*app);
   flags->generation.add_to(*app);
   app->callback([flags] { run(*flags); });
 }

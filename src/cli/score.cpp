@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/adapter_flags.h"
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
@@ -26,6 +27,7 @@ Examples:
 
 struct Flags {
   ModelFlags model;
+  AdapterFlags adapters;
   std::string input;
   unsigned top = 5;
   bool json = false, perplexity = false;
@@ -71,6 +73,7 @@ OrderedJson to_json(const std::vector<std::int32_t>& tokens, const Score& score)
 }
 
 void run(const Flags& flags) {
+  const AdapterChoice adapters = flags.adapters.load();
   const std::shared_ptr<Model> model = flags.model.load();
   const std::string source = flags.input.empty() || flags.input == "-" ? "standard input" : flags.input;
   double sum = 0;
@@ -80,7 +83,7 @@ void run(const Flags& flags) {
     const std::string where = source + ", line " + std::to_string(line);
     const std::vector<std::int32_t> tokens = read_tokens(parse_json(text, where), where, *model);
     if (tokens.empty()) throw Error(ErrorCode::invalid_argument, where + ": there are 0 tokens to score");
-    const Score score = model->score(tokens, flags.perplexity ? 0 : flags.top);
+    const Score score = model->score(tokens, flags.perplexity ? 0 : flags.top, adapters);
     for (const auto& logprob : score.logprobs) {
       if (!logprob) continue;
       sum += *logprob;
@@ -108,6 +111,7 @@ void add_score(CLI::App& program) {
   app->add_flag("--perplexity", flags->perplexity, "Only exp(-mean log-probability) over all lines");
   app->add_flag("--json", flags->json, "JSON output; score prints nothing else, except with --perplexity");
   flags->model.add_to(*app);
+  flags->adapters.add_to(*app);
   app->callback([flags] { run(*flags); });
 }
 

@@ -19,10 +19,11 @@ void add_embed(CLI::App& program);
 void add_similarity(CLI::App& program);
 void add_rerank(CLI::App& program);
 void add_index(CLI::App& program);
+void add_adapter(CLI::App& program);
 void add_completion(CLI::App& program);
 
-inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,    add_tokenize,  add_score,
-                                     add_bench,    add_inspect, add_embed,     add_similarity,
-                                     add_rerank,   add_index,   add_completion};
+inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,    add_tokenize, add_score,
+                                     add_bench,    add_inspect, add_embed,    add_similarity,
+                                     add_rerank,   add_index,   add_adapter,  add_completion};
 
 }  // namespace metal_candle::cli

@@ -2,14 +2,18 @@
 #include "metal_candle/model.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <string>
 
+#include "adapters/adapter_impl.h"
 #include "core/json.h"
 #include "engine/inspect.h"
 #include "engine/model_impl.h"
 #include "inference/scoring.h"
 #include "kernels/compute_pool.h"
 #include "mlx/device.h"
+#include "models/adapter_binding.h"
 #include "models/checkpoint.h"
 #include "models/decoder_loader.h"
 #include "models/registry.h"
@@ -29,9 +33,14 @@ std::uint32_t choose_context(const LoadOptions& options, const DecoderSpec& spec
   return options.context_size;
 }
 
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> next{0};
+  return ++next;
+}
+
 }  // namespace
 
-Model::Impl::Impl(const std::filesystem::path& path, const LoadOptions& options) {
+Model::Impl::Impl(const std::filesystem::path& path, const LoadOptions& options) : number_(next_number()) {
   engine_.call([&] { load(path, options); });
 }
 
@@ -76,8 +85,38 @@ const Tokenizer& Model::Impl::require_tokenizer() const {
   return *tokenizer;
 }
 
-Score Model::Impl::score(std::span<const std::int32_t> tokens, unsigned top_k) {
-  return engine_.call([&] { return score_tokens(*decoder_, tokens, top_k, context_size, kv_type); });
+Score Model::Impl::score(std::span<const std::int32_t> tokens, unsigned top_k,
+                         const AdapterChoice& adapters) {
+  const auto chosen = mix(adapters);
+  return engine_.call(
+      [&] { return score_tokens(*decoder_, tokens, top_k, context_size, kv_type, chosen.get()); });
+}
+
+std::shared_ptr<const AdapterMix> Model::Impl::mix(const AdapterChoice& choice) const {
+  if (!choice) return applied();
+  if (choice->empty()) return nullptr;
+  auto out = std::make_shared<AdapterMix>();
+  for (const AdapterUse& use : *choice) {
+    if (!use.adapter) throw Error(ErrorCode::invalid_argument, "a request names an adapter that is null");
+    if (!std::isfinite(use.scale))
+      throw Error(ErrorCode::invalid_argument,
+                  "adapter " + use.adapter->info().path + ": its scale is not finite");
+    Adapter::Impl& adapter = use.adapter->impl();
+    out->uses.push_back(
+        {adapter.bound(number_, [&] { return bind_adapter(*decoder_, adapter.file, adapter.info.path); }),
+         use.scale});
+  }
+  return out;
+}
+
+void Model::Impl::set_applied(std::shared_ptr<const AdapterMix> mix) {
+  const std::lock_guard lock(applied_mutex_);
+  applied_.swap(mix);
+}
+
+std::shared_ptr<const AdapterMix> Model::Impl::applied() const {
+  const std::lock_guard lock(applied_mutex_);
+  return applied_;
 }
 
 void Model::Impl::start(std::shared_ptr<Generation> generation) {
@@ -108,9 +147,16 @@ std::shared_ptr<Model> Model::load(const std::filesystem::path& path, const Load
 const ModelInfo& Model::info() const noexcept { return impl_->info; }
 std::uint32_t Model::context_size() const noexcept { return impl_->context_size; }
 const Tokenizer& Model::tokenizer() const { return impl_->require_tokenizer(); }
-Score Model::score(std::span<const std::int32_t> tokens, unsigned top_k) const {
-  return impl_->score(tokens, top_k);
+Score Model::score(std::span<const std::int32_t> tokens, unsigned top_k,
+                   const AdapterChoice& adapters) const {
+  return impl_->score(tokens, top_k, adapters);
 }
+
+void Model::apply_adapter(std::shared_ptr<const Adapter> adapter, float scale) {
+  impl_->set_applied(impl_->mix(std::vector<AdapterUse>{{std::move(adapter), scale}}));
+}
+void Model::remove_adapter() noexcept { impl_->set_applied(nullptr); }
+bool Model::has_adapter() const noexcept { return impl_->applied() != nullptr; }
 
 std::string Model::apply_chat_template(std::span<const ChatMessage> messages,
                                        bool add_generation_prompt) const {

@@ -1,5 +1,7 @@
 #include "engine/request.h"
 
+#include "engine/model_impl.h"
+
 namespace metal_candle {
 
 GenerationRequest make_request(const Model& model, const Prompt& prompt, const GenerateOptions& options) {
@@ -10,6 +12,7 @@ GenerationRequest make_request(const Model& model, const Prompt& prompt, const G
   request.stop.strings = options.stop;
   request.stop.tokens = options.stop_tokens;
   request.stop.ignore_eos = options.ignore_eos;
+  request.adapters = model.impl().mix(options.adapters);
   return request;
 }
 

@@ -1,9 +1,11 @@
 // One generation, seen from both sides: what the consumer asked for and where the engine puts the tokens.
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <vector>
 
+#include "adapters/bound_adapter.h"
 #include "inference/stop_conditions.h"
 #include "inference/token_stream.h"
 #include "metal_candle/generate.h"
@@ -16,6 +18,7 @@ struct GenerationRequest {
   std::vector<TokenId> prompt;  ///< at least one token
   SamplingParams sampling;
   StopOptions stop;
+  std::shared_ptr<const AdapterMix> adapters;  ///< null: none
 };
 
 /// Shared by the consumer, which pops, and the engine thread, which pushes. Thread-safe.

@@ -14,7 +14,7 @@ constexpr std::size_t kChunk = 64;  // rows a pass: their logits are 64 x vocab 
 }
 
 Score score_tokens(const Decoder& decoder, std::span<const std::int32_t> tokens, unsigned top_k,
-                   std::size_t context_size, simd::KvType kv_type) {
+                   std::size_t context_size, simd::KvType kv_type, const AdapterMix* adapters) {
   if (tokens.empty())
     throw Error(ErrorCode::invalid_argument, "nothing to score: the list of tokens is empty");
   if (tokens.size() > context_size)
@@ -29,7 +29,7 @@ Score score_tokens(const Decoder& decoder, std::span<const std::int32_t> tokens,
     const std::size_t rows = std::min(kChunk, tokens.size() - begin);
     std::vector<std::int32_t> all(rows);
     std::iota(all.begin(), all.end(), 0);
-    const SequenceRows sequence{&cache, rows};
+    const SequenceRows sequence{&cache, rows, tokens.size() < kLongPrompt, adapters};
     const auto logits = decoder.forward(tokens.subspan(begin, rows), {&sequence, 1}, all);
     for (std::size_t i = 0; i < rows; ++i) {
       const bool last = begin + i + 1 == tokens.size();

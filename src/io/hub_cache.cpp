@@ -59,7 +59,7 @@ fs::path find_model(const fs::path& path) {
   const fs::path repository =
       cache_directory() / ("models--" + name.substr(0, slash) + "--" + name.substr(slash + 1));
   const std::optional<std::string> revision = read_text_file(repository / "refs" / "main");
-  const fs::path snapshot =
+  fs::path snapshot =
       revision ? repository / "snapshots" / revision->substr(0, revision->find_first_of(" \r\n"))
                : fs::path();
   if (!revision || !fs::is_directory(snapshot, ignored))

@@ -1,5 +1,5 @@
 // A model's stored tensors by name, whatever format they lie in: one face over GGUF and safetensors.
-// It converts nothing and gives no name a meaning (models/weight_names does).
+// It converts nothing and gives no name a meaning (io/weight_names does).
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@
 
 namespace metal_candle {
 
-mlx::core::array embed(const PackedLinear& table, std::span<const std::int32_t> ids) {
+mlx::core::array embed(const PackedLinear& table, std::span<const std::int32_t> ids, const LoraCall* lora) {
   if (ids.empty()) throw Error(ErrorCode::invalid_argument, "[embed] needs at least one token");
   for (std::int32_t id : ids)
     if (id < 0 || static_cast<std::size_t>(id) >= table.out_features())
@@ -21,7 +21,11 @@ mlx::core::array embed(const PackedLinear& table, std::span<const std::int32_t> 
                    {static_cast<int>(ids.size()), static_cast<int>(k)}, mx::float32);
   auto* out = result.data<float>();
   compute_pool().parallel_for(ids.size(), 16, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) table.unpack_row(static_cast<std::size_t>(ids[i]), out + i * k);
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto id = static_cast<std::size_t>(ids[i]);
+      table.unpack_row(id, out + i * k);
+      if (lora) apply_to_embedding(*lora, i, id, k, out + i * k);
+    }
   });
   return result;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "kernels/compute_pool.h"
@@ -61,12 +62,13 @@ class Activations {
     return sum * rows;
   }
 
-  /// `work`: 2 k floats.
-  void prepare(const Job& job, std::size_t row, float* work) const {
+  /// `work`: 2 k floats. `normed` (or null): where the normalised row is kept.
+  void prepare(const Job& job, std::size_t row, float* work, float* normed = nullptr) const {
     const float* x = job.x + row * job.k();
     if (job.spec.norm) {
-      simd::rms_norm(x, job.spec.norm->weight.data(), job.spec.norm->eps, job.k(), work);
-      x = work;
+      float* out = normed ? normed : work;
+      simd::rms_norm(x, job.spec.norm->weight.data(), job.spec.norm->eps, job.k(), out);
+      x = out;
     }
     for (const Kind& kind : kinds_) {
       if (!kind.data) continue;
@@ -100,8 +102,16 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
               std::size_t rows, std::size_t tile, float* out) {
   const bool both = refined(job.spec, segment);  // else the residual rows, if there are any, are stepped over
   const std::size_t step = both ? 1 : prepared_rows(job.spec, segment.format);
-  simd::linear_tile(segment.format, job.k(), segment.tile(tile), acts.row(job, segment, row),
-                    acts.stride(segment) * step, both ? 2 * rows : rows, out, kColumns);
+  const auto product = [&](std::size_t first, std::size_t count, simd::DenseProducts products) {
+    if (count == 0) return;
+    simd::linear_tile(segment.format, job.k(), segment.tile(tile), acts.row(job, segment, row + first),
+                      acts.stride(segment) * step, both ? 2 * count : count,
+                      out + first * (both ? 2 : 1) * kColumns, kColumns, products);
+  };
+  const bool rounds = segment.format.type == DType::f16 || segment.format.type == DType::bf16;
+  const std::size_t exact = rounds ? std::clamp(job.exact_rows, row, row + rows) - row : rows;
+  product(0, exact, simd::DenseProducts::f32);
+  product(exact, rows - exact, simd::DenseProducts::bf16);
   if (!both) return;
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < kColumns; ++c)
@@ -129,17 +139,20 @@ void store(const Job& job, const float* block, std::size_t row, std::size_t rows
 }
 
 // One unit of work: a row block times a tile of a segment (of gate, with swiglu).
-void compute(const Job& job, const Activations& acts, const Segment& segment, std::size_t row,
-             std::size_t rows, std::size_t tile) {
+void compute(const Job& job, const Activations& acts, const LoraEpilogue* lora, const Segment& segment,
+             std::size_t row, std::size_t rows, std::size_t tile) {
   alignas(64) float block[2 * kRowBlock * kColumns];
   const std::size_t column = tile * kColumns;
   const std::size_t columns = std::min(kColumns, segment.n - column);
   multiply(job, acts, segment, row, rows, tile, block);
+  const auto index = static_cast<std::size_t>(&segment - job.spec.weight->segments().data());
+  if (lora) lora->apply(index, row, rows, column, columns, block, kColumns);
   add_bias(job, segment, column, columns, rows, block);
   if (job.spec.swiglu) {
     alignas(64) float up[2 * kRowBlock * kColumns];
     const Segment& up_segment = job.spec.weight->segments()[1];
     multiply(job, acts, up_segment, row, rows, tile, up);
+    if (lora) lora->apply(1, row, rows, column, columns, up, kColumns);
     add_bias(job, up_segment, column, columns, rows, up);
     simd::swiglu(block, up, rows * kColumns, block);
   }
@@ -169,12 +182,23 @@ void for_tiles(const Job& job, std::size_t begin, std::size_t end, const F& body
 void run_single(const Job& job) {
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
+  thread_local Scratch shared;
+  float* reduced = job.lora ? shared.get<float>(LoraEpilogue::floats(*job.lora)) : nullptr;
   pool.run([&](unsigned thread) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
-    acts.prepare(job, 0, work.get<float>(2 * job.k()));
+    float* normed = work.get<float>(2 * job.k());
+    acts.prepare(job, 0, normed);
+    std::optional<LoraEpilogue> lora;
+    if (job.lora) {
+      lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
+      lora->shrink_share(thread, pool.size());
+      pool.barrier();
+    }
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
-              [&](const Segment& s, std::size_t tile) { compute(job, acts, s, 0, 1, tile); });
+              [&](const Segment& s, std::size_t tile) {
+                compute(job, acts, lora ? &*lora : nullptr, s, 0, 1, tile);
+              });
   });
 }
 
@@ -186,15 +210,30 @@ void run_rows(const Job& job) {
   const std::size_t tiles = total_tiles(job);
   const std::size_t blocks = (job.rows + kRowBlock - 1) / kRowBlock;
   std::atomic<std::size_t> next{0};
+  thread_local Scratch lora_memory;
+  float* normed = nullptr;
+  std::optional<LoraEpilogue> lora;
+  if (job.lora) {
+    const std::size_t x_floats = job.spec.norm ? job.rows * job.k() : 0;
+    float* floats = lora_memory.get<float>(x_floats + LoraEpilogue::floats(*job.lora));
+    if (job.spec.norm) normed = floats;
+    lora.emplace(*job.lora, normed ? normed : job.x, job.k(), floats + x_floats);
+  }
+  // With adapters a thread takes a few rows at a time, for which it reads A once.
+  const std::size_t stretch = lora ? std::min<std::size_t>(8, (job.rows + pool.size() - 1) / pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
-    for (std::size_t row = thread; row < job.rows; row += pool.size())
-      acts.prepare(job, row, work.get<float>(2 * job.k()));
+    for (std::size_t row = thread * stretch; row < job.rows; row += pool.size() * stretch) {
+      const std::size_t end = std::min(row + stretch, job.rows);
+      for (std::size_t i = row; i < end; ++i)
+        acts.prepare(job, i, work.get<float>(2 * job.k()), normed ? normed + i * job.k() : nullptr);
+      if (lora) lora->shrink(row, end - row);
+    }
     pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
       const std::size_t row = task / tiles * kRowBlock, tile = task % tiles;
       for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {
-        compute(job, acts, s, row, std::min(kRowBlock, job.rows - row), t);
+        compute(job, acts, lora ? &*lora : nullptr, s, row, std::min(kRowBlock, job.rows - row), t);
       });
     }
   });
@@ -202,24 +241,26 @@ void run_rows(const Job& job) {
 
 class LinearOp final : public CpuPrimitive {
  public:
-  LinearOp(mx::Stream stream, std::shared_ptr<const LinearSpec> spec)
-      : CpuPrimitive(stream), spec_(std::move(spec)) {}
+  LinearOp(mx::Stream stream, std::shared_ptr<const LinearSpec> spec, std::shared_ptr<const LoraCall> lora)
+      : CpuPrimitive(stream), spec_(std::move(spec)), lora_(std::move(lora)) {}
   const char* name() const override { return "metal_candle::linear"; }
   bool is_equivalent(const mx::Primitive& other) const override {
-    return static_cast<const LinearOp&>(other).spec_ == spec_;
+    const auto& op = static_cast<const LinearOp&>(other);
+    return op.spec_ == spec_ && op.lora_ == lora_;
   }
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     float* y = allocate<float>(outputs[0]);
     const float* residual = inputs.size() > 1 ? read<float>(inputs[1]) : nullptr;
     const auto rows = static_cast<std::size_t>(inputs[0].shape(0));
-    dispatch(inputs, outputs, [spec = spec_, x = read<float>(inputs[0]), residual, y, rows] {
-      run_linear({*spec, x, residual, y, rows});
+    dispatch(inputs, outputs, [spec = spec_, lora = lora_, x = read<float>(inputs[0]), residual, y, rows] {
+      run_linear({*spec, x, residual, y, rows, rows, lora.get()});
     });
   }
 
  private:
   std::shared_ptr<const LinearSpec> spec_;
+  std::shared_ptr<const LoraCall> lora_;
 };
 
 void check(bool ok, const std::string& what) {
@@ -231,7 +272,8 @@ void check(bool ok, const std::string& what) {
 void run_linear(const LinearCall& call) { call.rows == 1 ? run_single(call) : run_rows(call); }
 
 mx::array linear(const mx::array& x, const std::shared_ptr<const LinearSpec>& spec,
-                 const std::optional<mx::array>& residual, mx::StreamOrDevice s) {
+                 const std::optional<mx::array>& residual, mx::StreamOrDevice s,
+                 std::shared_ptr<const LoraCall> lora) {
   const PackedLinear& weight = *spec->weight;
   const auto k = static_cast<int>(weight.in_features());
   const auto out = static_cast<int>(weight.out_features() / (spec->swiglu ? 2 : 1));
@@ -249,8 +291,8 @@ mx::array linear(const mx::array& x, const std::shared_ptr<const LinearSpec>& sp
           "residual must be f32 [rows, " + std::to_string(out) + "]");
     inputs.push_back(*residual);
   }
-  return mx::array({x.shape(0), out}, mx::float32, std::make_shared<LinearOp>(mx::to_stream(s), spec),
-                   std::move(inputs));
+  return mx::array({x.shape(0), out}, mx::float32,
+                   std::make_shared<LinearOp>(mx::to_stream(s), spec, std::move(lora)), std::move(inputs));
 }
 
 }  // namespace metal_candle

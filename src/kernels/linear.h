@@ -1,5 +1,5 @@
 // y = x · Wᵀ on packed weights, with what belongs in the same pass over memory fused before and after it.
-// On raw memory, and as an MLX op over it; LoRA is applied by nn/linear, not here.
+// On raw memory, and as an MLX op over it; what adapters add is kernels/lora.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/lora.h"
 #include "kernels/packed_linear.h"
 #include "mlx/array.h"
 #include "mlx/utils.h"
@@ -39,6 +40,9 @@ struct LinearCall {
   const float* residual;  ///< [rows, out] or null
   float* y;               ///< [rows, out]
   std::size_t rows;
+  std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights in bf16, where the CPU can
+  /// Added to the product before bias, SwiGLU and residual, from x in f32, after the norm; null: nothing.
+  const LoraCall* lora = nullptr;
 
   std::size_t k() const { return spec.weight->in_features(); }
   std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }
@@ -49,8 +53,10 @@ void run_linear(const LinearCall& call);
 
 /// x: f32 [rows, k]; residual (optional): f32 [rows, out], added to the result. Returns f32 [rows, out],
 /// where out = n, or n/2 with swiglu. Quantized weights multiply x quantized to int8 in blocks of 32 along k
-/// (twice where refined). Throws Error(invalid_argument) on a shape that does not fit. CPU streams only.
+/// (twice where refined). `lora` (may be null): as in LinearCall. Throws Error(invalid_argument) on a shape
+/// that does not fit. CPU streams only.
 mlx::core::array linear(const mlx::core::array& x, const std::shared_ptr<const LinearSpec>& spec,
-                        const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s);
+                        const std::optional<mlx::core::array>& residual, mlx::core::StreamOrDevice s,
+                        std::shared_ptr<const LoraCall> lora = nullptr);
 
 }  // namespace metal_candle

@@ -10,6 +10,21 @@ namespace metal_candle {
 
 namespace mx = mlx::core;
 
+AdapterPlace adapter_place(WeightId id, std::size_t layers) noexcept {
+  const std::size_t first = std::size_t{4} * id.layer;
+  switch (id.role) {
+    case WeightRole::q: return {first, 0};
+    case WeightRole::k: return {first, 1};
+    case WeightRole::v: return {first, 2};
+    case WeightRole::o: return {first + 1, 0};
+    case WeightRole::gate: return {first + 2, 0};
+    case WeightRole::up: return {first + 2, 1};
+    case WeightRole::down: return {first + 3, 0};
+    case WeightRole::embedding: return {4 * layers, 0};
+    default: return {4 * layers + 1, 0};  // the output layer
+  }
+}
+
 Decoder::Decoder(DecoderSpec spec, DecoderWeights weights)
     : spec_(std::move(spec)), weights_(std::move(weights)) {}
 
@@ -19,11 +34,13 @@ KvShape Decoder::kv_shape(simd::KvType type) const noexcept {
 
 mx::array Decoder::forward(std::span<const std::int32_t> tokens, std::span<const SequenceRows> sequences,
                            std::span<const std::int32_t> logit_rows) const {
-  const auto ctx = ForwardContext::make(sequences, spec_.inv_freq, mx::default_stream(mx::Device::cpu));
-  mx::array h = decoder_layers(weights_.layers, ctx, embed(*weights_.embedding, tokens));
+  auto ctx = ForwardContext::make(sequences, spec_.inv_freq, mx::default_stream(mx::Device::cpu));
+  const auto table = ctx.adapters.call(adapter_place({WeightRole::embedding}, weights_.layers.size()).place);
+  mx::array h = decoder_layers(weights_.layers, ctx, embed(*weights_.embedding, tokens, table.get()));
   if (logit_rows.size() < tokens.size()) {
     const mx::array index(logit_rows.data(), {static_cast<int>(logit_rows.size())}, mx::int32);
     h = mx::take(h, index, 0, ctx.stream);
+    ctx.adapters = ctx.adapters.select(logit_rows);
   }
   mx::array logits = weights_.head(ctx, h);
   mx::eval(logits);

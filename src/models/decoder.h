@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "io/weight_names.h"
 #include "kernels/packed_linear.h"
 #include "kernels/weight_arena.h"
 #include "mlx/array.h"
@@ -17,6 +18,15 @@
 #include "nn/linear.h"
 
 namespace metal_candle {
+
+/// Where an adapter reaches a weight: the number of its linear layer (or of the embedding) in the model, and
+/// which of the matrices stacked there it is.
+struct AdapterPlace {
+  std::size_t place;
+  std::size_t segment;
+};
+AdapterPlace adapter_place(WeightId id, std::size_t layers) noexcept;
+inline std::size_t adapter_places(std::size_t layers) noexcept { return 4 * layers + 2; }
 
 /// The weights of a decoder, as the loader made them.
 struct DecoderWeights {
@@ -32,11 +42,13 @@ class Decoder {
   Decoder(DecoderSpec spec, DecoderWeights weights);
 
   const DecoderSpec& spec() const noexcept { return spec_; }
+  const DecoderWeights& weights() const noexcept { return weights_; }
   KvShape kv_shape(simd::KvType type) const noexcept;
   std::size_t weight_bytes() const noexcept { return weights_.arena->used(); }
 
   /// One pass over `tokens`, whose rows belong to `sequences` in order. Appends to their caches.
-  /// Returns evaluated logits, f32 [logit_rows.size(), vocab], of the rows listed in `logit_rows`.
+  /// Returns evaluated logits, f32 [logit_rows.size(), vocab], of the rows listed in `logit_rows`,
+  /// which ascend.
   /// Throws Error(invalid_argument) for an unknown id, Error(context_overflow) for a full cache.
   mlx::core::array forward(std::span<const std::int32_t> tokens, std::span<const SequenceRows> sequences,
                            std::span<const std::int32_t> logit_rows) const;

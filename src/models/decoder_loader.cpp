@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "io/weight_names.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/linear.h"
 #include "metal_candle/error.h"
-#include "models/weight_names.h"
 
 namespace metal_candle {
 namespace {
@@ -41,7 +41,7 @@ class Loader {
     head.weight = tied ? w.embedding : pack({{WeightRole::lm_head, spec_.vocab, spec_.hidden}}, 0);
     head.norm = norm(WeightRole::final_norm, 0);
     head.refined = 1;
-    w.head = Linear(std::move(head));
+    w.head = Linear(std::move(head), place(WeightRole::lm_head, 0));
     return std::make_unique<Decoder>(spec_, std::move(w));
   }
 
@@ -62,6 +62,10 @@ class Loader {
             {WeightRole::up, spec_.intermediate, spec_.hidden}};
   }
   Matrices down() const { return {{WeightRole::down, spec_.hidden, spec_.intermediate}}; }
+
+  std::size_t place(WeightRole role, std::uint32_t layer) const {
+    return adapter_place({role, layer}, spec_.layers).place;
+  }
 
   bool shares_embedding() const {
     const bool has_head = store_.find(weight_name(scheme_, WeightRole::lm_head) + ".weight") != nullptr;
@@ -89,7 +93,7 @@ class Loader {
     spec.norm = norm(WeightRole::attn_norm, i);
     spec.refined =
         1 << 2;  // the values: what int8 rounds off them is most of what it costs (docs/architecture.md)
-    out.qkv = Linear(std::move(spec));
+    out.qkv = Linear(std::move(spec), place(WeightRole::q, i));
 
     AttentionSpec attention;
     attention.heads = spec_.heads;
@@ -103,13 +107,13 @@ class Loader {
       attention.k_norm = vector(name(WeightRole::k_norm, i) + ".weight", spec_.head_dim);
     }
     out.attention = std::make_shared<const AttentionSpec>(std::move(attention));
-    out.output = Linear(linear(output(), i));
+    out.output = Linear(linear(output(), i), place(WeightRole::o, i));
 
     spec = linear(gate_up(), i);
     spec.norm = norm(WeightRole::mlp_norm, i);
     spec.swiglu = true;
-    out.gate_up = Linear(std::move(spec));
-    out.down = Linear(linear(down(), i));
+    out.gate_up = Linear(std::move(spec), place(WeightRole::gate, i));
+    out.down = Linear(linear(down(), i), place(WeightRole::down, i));
     return out;
   }
 

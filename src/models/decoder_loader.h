@@ -1,5 +1,5 @@
 // From an open weight store to a decoder: checks every shape, repacks each weight once, and gives the mapped
-// pages back as it goes. Names come from weight_names, shapes from the spec.
+// pages back as it goes. Names come from io/weight_names, shapes from the spec.
 #pragma once
 
 #include <functional>

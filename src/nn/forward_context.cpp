@@ -11,13 +11,18 @@ namespace metal_candle {
 ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std::span<const float> inv_freq,
                                     mlx::core::Stream stream) {
   auto batch = std::make_shared<AttentionBatch>();
-  std::size_t rows = 0;
+  AdapterRows adapters;
+  std::size_t rows = 0, exact_rows = 0;
   for (const SequenceRows& s : sequences) {
+    if (s.exact && exact_rows != rows)
+      throw Error(ErrorCode::invalid_argument, "[forward] exact sequences must come first");
+    if (s.exact) exact_rows += s.rows;
     if (s.cache->length() + s.rows > s.cache->capacity())
       throw Error(ErrorCode::context_overflow,
                   "the context of " + std::to_string(s.cache->capacity()) +
                       " positions is full; shorten the prompt or raise the context size");
     batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length()});
+    adapters.append(s.rows, s.adapters);
     rows += s.rows;
   }
   const std::size_t half = inv_freq.size();
@@ -29,7 +34,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
       simd::rope_table(static_cast<std::int64_t>(s.position + i), inv_freq.data(), half, 1.0f,
                        &batch->cos[at], &batch->sin[at]);
     }
-  return {std::move(batch), stream};
+  return {std::move(batch), exact_rows, stream, std::move(adapters)};
 }
 
 }  // namespace metal_candle

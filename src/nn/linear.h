@@ -1,5 +1,5 @@
-// A linear layer of a model: packed weight, bias, and what is fused around it. The only place that will apply
-// an adapter.
+// A linear layer of a model: packed weight, bias, and what is fused around it. Every adapter of a linear
+// layer is applied here.
 #pragma once
 
 #include <optional>
@@ -13,16 +13,20 @@ namespace metal_candle {
 class Linear {
  public:
   Linear() = default;
-  explicit Linear(LinearSpec spec) : spec_(std::make_shared<const LinearSpec>(std::move(spec))) {}
+  /// `place`: the layer's number in the model, by which adapters know it.
+  Linear(LinearSpec spec, std::size_t place)
+      : spec_(std::make_shared<const LinearSpec>(std::move(spec))), place_(place) {}
 
-  /// x: f32 [rows, in]. Returns [rows, out], plus `residual` if given.
+  /// x: f32 [rows, in], the rows of `ctx`, multiplied exactly. Returns [rows, out], plus `residual` if given.
   mlx::core::array operator()(const ForwardContext& ctx, const mlx::core::array& x,
                               const std::optional<mlx::core::array>& residual = std::nullopt) const {
-    return linear(x, spec_, residual, ctx.stream);
+    return linear(x, spec_, residual, ctx.stream, ctx.adapters.call(place_));
   }
   /// The same on raw memory, complete on return; `y` may be `residual`.
-  void run(const ForwardContext&, const float* x, const float* residual, float* y, std::size_t rows) const {
-    run_linear({*spec_, x, residual, y, rows});
+  void run(const ForwardContext& ctx, const float* x, const float* residual, float* y,
+           std::size_t rows) const {
+    const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
+    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get()});
   }
   std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
   std::size_t out_features() const noexcept {
@@ -32,6 +36,7 @@ class Linear {
 
  private:
   std::shared_ptr<const LinearSpec> spec_;
+  std::size_t place_ = 0;
 };
 
 }  // namespace metal_candle

@@ -132,7 +132,10 @@ std::unique_ptr<Normalizer> make_precompiled_normalizer_base64(std::string_view 
     const int digit = value[static_cast<unsigned char>(c)];
     if (digit < 0) malformed("is not base64");
     held = held << 6 | static_cast<std::uint32_t>(digit);
-    if ((bits += 6) >= 8) bytes.push_back(static_cast<char>(held >> (bits -= 8) & 0xFF));
+    bits += 6;
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes.push_back(static_cast<char>(held >> bits & 0xFF));
   }
   return make_precompiled_normalizer(bytes);
 }

@@ -76,6 +76,27 @@ TEST_F(SchedulerTest, LongPromptsGoInByChunksBesideDecodingRows) {
   EXPECT_EQ(rest, expect_short);
 }
 
+TEST_F(SchedulerTest, APromptBesideDecodingRowsGoesInBySmallerPasses) {
+  const auto passes_until_the_first_token = [&](double operations, bool beside) {
+    options.mixed_operations = operations;
+    Scheduler scheduler(*model.decoder, *tokenizer, options);
+    const auto quick = request(3, 20),
+               slow = request(40, 1);  // its only token ends it, and then it has stats
+    if (beside) scheduler.add(quick);
+    if (beside) scheduler.step();
+    scheduler.add(slow);
+    int passes = 0;
+    while (slow->stats().generated_tokens == 0) {
+      scheduler.step();
+      ++passes;
+    }
+    return passes;
+  };
+  EXPECT_EQ(passes_until_the_first_token(50e9, true), 1);
+  EXPECT_EQ(passes_until_the_first_token(1, true), 3);  // 16 rows, 16 and 8
+  EXPECT_EQ(passes_until_the_first_token(1, false), 1);
+}
+
 TEST_F(SchedulerTest, MoreRequestsThanSeatsWaitTheirTurn) {
   options.max_sequences = 2;
   Scheduler scheduler(*model.decoder, *tokenizer, options);

@@ -195,6 +195,31 @@ TEST(LinearOp, OnlyTheMarkedSegmentsAreRefined) {
   }
 }
 
+TEST(RunLinear, OnlyRowsAfterTheExactOnesMayRound) {
+  const Stored rounded(DType::f16, 70, 96, 30), exact(DType::f32, 33, 96, 31);
+  const std::vector<MatrixSource> sources{rounded.source(), exact.source()};
+  WeightArena arena(PackedLinear::packed_bytes(sources));
+  LinearSpec spec;
+  spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+  constexpr std::size_t kRows = 130, kOut = 103;
+  const std::vector<float> x = random_values(kRows * 96, 3);
+  const auto product = [&](std::size_t exact_rows) {
+    std::vector<float> y(kRows * kOut);
+    run_linear({spec, x.data(), nullptr, y.data(), kRows, exact_rows});
+    return y;
+  };
+  const std::vector<float> all = product(kRows), none = product(0);
+  for (std::size_t exact_rows : {1, 95, 96, 97, 129}) {
+    const std::vector<float> mixed = product(exact_rows);
+    for (std::size_t i = 0; i < mixed.size(); ++i)
+      ASSERT_EQ(mixed[i], i / kOut < exact_rows ? all[i] : none[i])
+          << "exact rows " << exact_rows << " at " << i;
+  }
+  for (std::size_t i = 0; i < all.size();
+       ++i)  // 2^-9 of two operands, 96 products of about 0.1 at random signs
+    ASSERT_NEAR(all[i], none[i], i % kOut < 70 ? 0.02 : 0.0) << "at " << i;
+}
+
 TEST(LinearOp, ChecksShapesWhenTheGraphIsBuilt) {
   const Stored w(DType::f32, 40, 32, 1), other(DType::f32, 40, 64, 2);
   const std::vector<MatrixSource> sources{w.source()}, mismatched{w.source(), other.source()};

@@ -39,13 +39,14 @@ struct GoldenModel {
   }
 
   /// Logits of every row when `tokens` are fed in pieces of `chunk` to `cache`.
-  std::vector<Row> logits(std::span<const std::int32_t> tokens, std::size_t chunk, KvCache& cache) const {
+  std::vector<Row> logits(std::span<const std::int32_t> tokens, std::size_t chunk, KvCache& cache,
+                          bool exact = true) const {
     std::vector<Row> out;
     for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
       const std::size_t rows = std::min(chunk, tokens.size() - begin);
       std::vector<std::int32_t> all(rows);
       std::iota(all.begin(), all.end(), 0);
-      const SequenceRows sequence{&cache, rows};
+      const SequenceRows sequence{&cache, rows, exact};
       const auto result = decoder->forward(tokens.subspan(begin, rows), {&sequence, 1}, all);
       const std::size_t vocab = decoder->spec().vocab;
       for (std::size_t i = 0; i < rows; ++i)

@@ -63,6 +63,16 @@ TEST_P(GoldenModels, PromptOnEverySimdTarget) {
   }
 }
 
+// As long prompts are computed. bf16 keeps 8 bits of the activations and of f16 weights, whose products are
+// of order 1 in these models: 2^-9 of each at random signs, over two layers.
+TEST_P(GoldenModels, InexactPromptsStayClose) {
+  constexpr double kBf16 = 0.12;
+  const GoldenModel model = GoldenModel::load(GetParam().name, GetParam().file);
+  KvCache cache = model.cache();
+  expect_reference(model, model.logits(model.prompt(), 1000, cache, false),
+                   std::max(kBf16, GetParam().tolerance));
+}
+
 TEST_P(GoldenModels, CachedDecodingTokenByToken) {
   const GoldenModel model = GoldenModel::load(GetParam().name, GetParam().file);
   expect_reference(model, model.logits(1), GetParam().tolerance);

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <fstream>
 
+#include "io/weight_names.h"
 #include "models/checkpoint.h"
 #include "models/registry.h"
 #include "models/tokenizer_loader.h"
-#include "models/weight_names.h"
 #include "support/expect_error.h"
 #include "support/gguf_builder.h"
 #include "support/temp_dir.h"

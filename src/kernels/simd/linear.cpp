@@ -79,13 +79,14 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
   }
 #if defined(__x86_64__)
   if (products == DenseProducts::bf16 && multiplies_bf16()) {
-    const std::uint8_t* pairs = bytes(tile);
-    if (weight.type != DType::bf16) {
+    if (weight.type != DType::bf16 && rows >= kBf16ExpandRows) {
       std::uint8_t* rounded = scratch(128 * bf16_pairs(k));
-      bf16_expand(weight.type, k, pairs, rounded);
-      pairs = rounded;
+      bf16_expand(weight.type, k, bytes(tile), rounded);
+      return bf16_product(DType::bf16, k, rounded, bytes(acts) + k * sizeof(float), acts_stride, rows, out,
+                          out_stride);
     }
-    return bf16_product(k, pairs, bytes(acts) + k * sizeof(float), acts_stride, rows, out, out_stride);
+    return bf16_product(weight.type, k, bytes(tile), bytes(acts) + k * sizeof(float), acts_stride, rows, out,
+                        out_stride);
   }
 #endif
   (void)products;

@@ -51,15 +51,9 @@ bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept;
 /// weights a NaN or infinity makes every output of its row NaN.
 void prepare_activations(const WeightFormat& weight, const float* x, std::size_t k, std::byte* out_row);
 
-/// How dense weights are multiplied. bf16 rounds both operands to bf16 and sums in f32: for long prompts,
-/// where it is up to 4 times faster. Targets without bf16 products use f32 for both.
+/// How dense weights are multiplied. bf16 rounds both operands to bf16 and sums in f32, which is up to 4
+/// times faster. Targets without bf16 products use f32 for both.
 enum class DenseProducts { f32, bf16 };
-
-/// Enough rows for bf16 to pay; few enough that decoding batches stay exact.
-inline constexpr std::size_t kDenseExactRows = 64;
-constexpr DenseProducts dense_products(std::size_t total_rows) noexcept {
-  return total_rows > kDenseExactRows ? DenseProducts::bf16 : DenseProducts::f32;
-}
 
 /// out[r * out_stride + j] = Σ_k x[r,k]·W[j,k] for r < rows, j < kTileRows. `acts` holds the prepared rows,
 /// `acts_stride` bytes apart; out_stride counts floats.

@@ -14,12 +14,13 @@ constexpr std::size_t bf16_pairs(std::size_t k) { return (k + 1) / 2; }
 /// x[k], rounded to nearest even, as bf16_pairs(k) pairs.
 void bf16_activations(const float* x, std::size_t k, std::uint8_t* out);
 
-/// A packed f32 or f16 tile as a bf16 one (linear_layout.h), rounded to nearest even.
+/// A packed f32 or f16 tile as a bf16 one, rounded to nearest even: pays from kBf16ExpandRows rows on.
+inline constexpr std::size_t kBf16ExpandRows = 24;
 void bf16_expand(DType type, std::size_t k, const std::uint8_t* tile, std::uint8_t* out);
 
-/// out = acts · tileᵀ for a bf16 tile and rows of bf16 pairs `acts_stride` bytes apart; sums in f32, by
-/// pairs.
-void bf16_product(std::size_t k, const std::uint8_t* tile, const std::uint8_t* acts, std::size_t acts_stride,
-                  std::size_t rows, float* out, std::size_t out_stride);
+/// out = acts · tileᵀ for a packed dense tile (linear_layout.h), rounded to bf16 to nearest even, and rows of
+/// bf16 pairs `acts_stride` bytes apart; sums in f32, by pairs.
+void bf16_product(DType type, std::size_t k, const std::uint8_t* tile, const std::uint8_t* acts,
+                  std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride);
 
 }  // namespace metal_candle::simd

@@ -24,7 +24,8 @@ struct Scalar {
   template <class V, class Each>
   static MC_INLINE V make(Each each) {
     V out;
-    for (int i = 0; i < static_cast<int>(sizeof out.v / sizeof out.v[0]); ++i) out.v[i] = each(i);
+    constexpr int kCount = sizeof(V) / sizeof *V::v;  // NOLINT(bugprone-sizeof-expression): B holds bytes
+    for (int i = 0; i < kCount; ++i) out.v[i] = each(i);
     return out;
   }
 

@@ -38,7 +38,7 @@ void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, con
                    const std::byte* first_row, std::size_t rows, float* out) {
 #if defined(__x86_64__)
   if (rounds_to_bf16(kind)) {
-    return bf16_product(k, reinterpret_cast<const std::uint8_t*>(tile),
+    return bf16_product(DType::bf16, k, reinterpret_cast<const std::uint8_t*>(tile),
                         reinterpret_cast<const std::uint8_t*>(first_row), 4 * bf16_pairs(k), rows, out,
                         kTileRows);
   }

@@ -122,7 +122,7 @@ std::string format_text(Runtime& runtime, std::string_view s, const Spec& spec, 
 }
 
 // One printf-style conversion, after its flags.
-std::string convert(Runtime& runtime, const Value& value, Spec spec, char type) {
+std::string convert(Runtime& runtime, const Value& value, const Spec& spec, char type) {
   if (type == 's' || type == 'r') {
     std::string out;
     type == 's' ? append_string(runtime, out, value) : append_repr(runtime, out, value);

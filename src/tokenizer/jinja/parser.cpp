@@ -11,7 +11,6 @@ namespace {
 
 using ast::Body;
 using ast::ExpressionPtr;
-using ast::Statement;
 
 class Parser : private ExpressionParser {
  public:

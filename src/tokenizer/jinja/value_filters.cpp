@@ -107,7 +107,7 @@ std::optional<std::int64_t> parse_integer(std::string_view s, std::int64_t base)
 Value to_integer(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Bound bound("int", arguments, {"default", "base"});
   require_defined(self);
-  const Value otherwise = bound.given(0) ? *bound[0] : Value::integer(0);
+  Value otherwise = bound.given(0) ? *bound[0] : Value::integer(0);
   if (self.is_integral()) return Value::integer(self.as_integer());
   double value = 0;
   if (self.is_floating()) {

@@ -1,0 +1,133 @@
+// bench_adapters MODEL DIR [THREADS]: what adapters cost on a model with adapters in DIR: r8, r64 and so on,
+// which scripts/bench_adapters.py makes. Loading from a warm page cache, switching, and the overhead on
+// decoding and on prompts. Each round runs all the cases, in another order every time; figures are medians of
+// the rounds' own ratios.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "metal_candle/metal_candle.h"
+
+namespace {
+
+namespace mc = metal_candle;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kRounds = 7;
+
+template <typename F>
+double seconds(const F& work) {
+  const auto start = Clock::now();
+  work();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::vector<std::int32_t> prompt(std::size_t tokens) {
+  std::vector<std::int32_t> out(tokens);
+  for (std::size_t i = 0; i < tokens; ++i) out[i] = static_cast<std::int32_t>(100 + 37 * i % 20000);
+  return out;
+}
+
+struct Times {
+  double prompt, decode;  // seconds
+};
+
+Times run(const std::shared_ptr<mc::Model>& model, const mc::AdapterChoice& adapters) {
+  mc::GenerateOptions options;
+  options.ignore_eos = true;
+  options.adapters = adapters;
+  options.max_tokens = 33;
+  const mc::GenerationStats decoding = mc::Generator(model).generate(prompt(8), options).stats;
+  options.max_tokens = 1;
+  const mc::GenerationStats reading = mc::Generator(model).generate(prompt(512), options).stats;
+  return {reading.prompt_seconds, decoding.decode_seconds / 32};
+}
+
+// 32 rows that decode together, on these adapters in turn.
+double batch_seconds(const std::shared_ptr<mc::Model>& model, const std::vector<mc::AdapterChoice>& choices) {
+  std::vector<mc::Prompt> prompts(32, mc::Prompt(prompt(4)));
+  std::vector<mc::GenerateOptions> options(32);
+  for (std::size_t i = 0; i < 32; ++i) {
+    options[i].ignore_eos = true;
+    options[i].max_tokens = 16;
+    options[i].adapters = choices[i % choices.size()];
+  }
+  return seconds([&] { mc::Generator(model).generate_batch(prompts, options); });
+}
+
+void bench(const std::string& model_path, const std::string& directory, unsigned threads) {
+  const auto model = mc::Model::load(model_path, {.threads = threads, .context_size = 1024});
+  mc::AdapterRegistry registry;
+  std::vector<std::string> names;
+  for (const char* name : {"r8", "r32", "r64"}) {
+    const std::string path = directory + "/" + name;
+    registry.load_adapter(name, path);  // warms the page cache
+    std::vector<double> times;
+    for (int i = 0; i < 2 * kRounds; ++i) times.push_back(seconds([&] { mc::Adapter::load(path); }));
+    const auto adapter = registry.get_adapter(name);
+    const double first = seconds([&] { model->apply_adapter(adapter); });
+    const double again = seconds([&] { model->apply_adapter(adapter); });
+    model->remove_adapter();
+    std::printf("%-4s load %.2f ms (%.2f GB/s), first use %.1f us, switch %.2f us, %.2f MB\n", name,
+                1e3 * median(times), 1e-9 * static_cast<double>(adapter->info().bytes) / median(times),
+                1e6 * first, 1e6 * again, 1e-6 * static_cast<double>(adapter->info().bytes));
+    names.push_back(name);
+  }
+  std::vector<mc::AdapterChoice> cases{std::vector<mc::AdapterUse>{}};
+  for (const std::string& name : names) cases.push_back(registry.resolve(name));
+  for (const auto& choice : cases) run(model, choice);
+  std::vector<std::vector<double>> prompt_ratios(cases.size()), decode_ratios(cases.size());
+  Times plain{};
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<Times> times(cases.size());
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const std::size_t at = (i + static_cast<std::size_t>(round)) % cases.size();
+      times[at] = run(model, cases[at]);
+    }
+    plain = times[0];
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      prompt_ratios[i].push_back(times[i].prompt / times[0].prompt);
+      decode_ratios[i].push_back(times[i].decode / times[0].decode);
+    }
+  }
+  std::printf("plain %.1f tokens/s decoding, %.0f tokens/s on a 512-token prompt\n", 1 / plain.decode,
+              512 / plain.prompt);
+  for (std::size_t i = 1; i < cases.size(); ++i)
+    std::printf("%-4s overhead %+.1f%% decoding, %+.1f%% on prompts\n", names[i - 1].c_str(),
+                100 * (median(decode_ratios[i]) - 1), 100 * (median(prompt_ratios[i]) - 1));
+  std::vector<mc::AdapterChoice> eight;
+  for (int i = 0; i < 8; ++i)  // separate loads: separate matrices in memory
+    eight.push_back(std::vector<mc::AdapterUse>{{mc::Adapter::load(directory + "/r8"), 1}});
+  std::vector<double> ratios;
+  for (int round = 0; round < kRounds; ++round) {
+    const double one = batch_seconds(model, {eight[0]}), all = batch_seconds(model, eight);
+    ratios.push_back(one / all);
+  }
+  std::printf("32 rows over 8 adapters: %.0f%% of the throughput of 32 rows on one\n", 100 * median(ratios));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 3) {
+    std::fprintf(stderr, "usage: bench_adapters MODEL DIR [THREADS]\n");
+    return 2;
+  }
+  try {
+    bench(argv[1], argv[2], argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 0);
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+}

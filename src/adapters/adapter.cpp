@@ -1,0 +1,111 @@
+// The public Adapter, and what is done with several.
+#include <map>
+
+#include "adapters/adapter_impl.h"
+#include "adapters/low_rank.h"
+#include "adapters/mix.h"
+
+namespace metal_candle {
+namespace {
+
+AdapterInfo describe(const AdapterFile& file, const std::string& path) {
+  AdapterInfo info;
+  info.path = path;
+  info.format = file.format;
+  info.base_model = file.base_model;
+  info.hash = file.weights->hash();
+  info.rank = static_cast<std::uint32_t>(file.weights->max_rank());
+  info.bytes = file.weights->bytes();
+  for (const LoraModule& m : file.weights->modules()) {
+    const char* kind = !m.magnitude.empty() ? "dora" : m.delta.rank > 0 ? "lora" : "replaced";
+    info.modules.push_back({module_name(m.id), kind, static_cast<std::uint32_t>(m.delta.rank),
+                            m.delta.rank > 0 ? m.delta.scale : 0, m.bytes});
+  }
+  return info;
+}
+
+}  // namespace
+
+Adapter::Impl::Impl(AdapterFile read, const std::string& path)
+    : file(std::move(read)), info(describe(file, path)) {}
+
+std::shared_ptr<const BoundAdapter> Adapter::Impl::bound(
+    std::uint64_t model, const std::function<std::shared_ptr<const BoundAdapter>()>& make) {
+  const auto find = [&]() -> std::shared_ptr<const BoundAdapter> {
+    for (const auto& [id, adapter] : bound_)
+      if (id == model) return adapter;
+    return nullptr;
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto known = find()) return known;
+  }
+  auto made = make();
+  const std::lock_guard lock(mutex_);
+  if (auto known = find()) return known;
+  bound_.emplace_back(model, made);
+  return made;
+}
+
+std::shared_ptr<const Adapter> Adapter::Impl::wrap(AdapterFile file, const std::string& path) {
+  return std::shared_ptr<const Adapter>(new Adapter(std::make_unique<Impl>(std::move(file), path)));
+}
+
+Adapter::Adapter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Adapter::~Adapter() = default;
+const AdapterInfo& Adapter::info() const noexcept { return impl_->info; }
+
+std::shared_ptr<const Adapter> Adapter::load(const std::filesystem::path& path) {
+  return Impl::wrap(read_adapter(path), path.string());
+}
+
+void Adapter::save(const std::filesystem::path& directory, std::string_view format,
+                   std::uint32_t head_dim) const {
+  std::shared_ptr<const LoraWeights> weights = impl_->file.weights;
+  if (weights->rotary() == RotaryOrder::interleaved) {
+    if (head_dim == 0)
+      throw Error(ErrorCode::invalid_argument,
+                  impl_->info.path + ": its rows are ordered by attention head; say which model it is for");
+    weights = weights->with_halves(head_dim);
+  }
+  if (format == "peft") return write_peft(directory, *weights, impl_->info.base_model);
+  if (format == "mlx") return write_mlx(directory, *weights);
+  throw Error(ErrorCode::invalid_argument,
+              "adapter format " + std::string(format) + ": expected \"peft\" or \"mlx\"");
+}
+
+std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapters,
+                                            const MixOptions& options) {
+  std::vector<MixPart> parts;
+  for (const AdapterUse& use : adapters)
+    parts.push_back({use.adapter->impl().file.weights.get(), static_cast<double>(use.scale)});
+  auto weights = mix_weights(parts, options);
+  const auto holds = [weights](WeightId id, std::uint32_t) { return weights->find(id) != nullptr; };
+  return Adapter::Impl::wrap({"mix", adapters.front().adapter->info().base_model, weights, holds}, "");
+}
+
+std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second) {
+  std::map<WeightId, AdapterDifference> modules;
+  std::map<WeightId, LowRank> differences;
+  const auto add = [&](const Adapter& adapter, double sign, double AdapterDifference::*norm) {
+    for (const LoraModule& m : adapter.impl().file.weights->modules()) {
+      const LoraFactors factors = LoraFactors::of(m);
+      const double scale = static_cast<double>(m.delta.scale);
+      LowRank alone;
+      alone.add(factors, scale);
+      modules[m.id].module = module_name(m.id);
+      modules[m.id].*norm = alone.norm();
+      differences[m.id].add(factors, sign * scale);
+    }
+  };
+  add(first, 1, &AdapterDifference::first);
+  add(second, -1, &AdapterDifference::second);
+  std::vector<AdapterDifference> out;
+  for (auto& [id, module] : modules) {
+    module.difference = differences[id].norm();
+    out.push_back(std::move(module));
+  }
+  return out;
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,36 @@
+// An adapter fitted to one model, and the weighted mixes of them that requests ask for. Plain data; models/
+// does the fitting, nn/ hands the deltas to the layers.
+#pragma once
+
+#include <compare>
+#include <memory>
+#include <vector>
+
+#include "adapters/lora_weights.h"
+
+namespace metal_candle {
+
+/// The deltas of one model by place: a place is a linear layer, whose stacked matrices are its segments, or
+/// the embedding. Immutable; needs nothing of the model any more.
+struct BoundAdapter {
+  struct Entry {
+    std::size_t segment = 0;
+    LoraDelta delta;
+  };
+  std::shared_ptr<const LoraWeights> weights;  ///< what the deltas view
+  std::vector<std::vector<float>> gains;       ///< likewise
+  std::vector<std::vector<Entry>> places;
+};
+
+/// What the rows of one sequence use: the weighted sum of adapters. Immutable; never empty.
+struct AdapterMix {
+  struct Use {
+    std::shared_ptr<const BoundAdapter> adapter;
+    float weight = 1;
+    auto operator<=>(const Use&) const = default;
+  };
+  std::vector<Use> uses;
+  auto operator<=>(const AdapterMix&) const = default;
+};
+
+}  // namespace metal_candle

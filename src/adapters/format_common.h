@@ -1,0 +1,22 @@
+// What the readers of adapter formats share: finding the text beside the weights, and the modules' names.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "io/weight_names.h"
+
+namespace metal_candle {
+
+/// adapter_config.json of the directory. Throws Error(not_found) naming it.
+std::string read_adapter_config(const std::filesystem::path& directory);
+
+/// The id of a module that can be adapted: the seven projections, the embedding, the output layer. Throws
+/// Error(unsupported) naming `tensor` for any other.
+WeightId adaptable_module(NameScheme scheme, std::string_view name, const std::string& file,
+                          std::string_view tensor);
+
+bool is_adaptable(WeightRole role) noexcept;
+
+}  // namespace metal_candle

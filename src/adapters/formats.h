@@ -1,0 +1,40 @@
+// Adapters on disk: PEFT and mlx-lm directories and GGUF files, told apart by what is there. Each format's
+// names and conventions stay in its own file (peft_format, mlx_format, gguf_format).
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "adapters/lora_weights.h"
+
+namespace metal_candle {
+
+/// An adapter as it was read.
+struct AdapterFile {
+  std::string format;      ///< "peft", "mlx" or "gguf"
+  std::string base_model;  ///< as the adapter names it; may be empty
+  std::shared_ptr<const LoraWeights> weights;
+  /// Whether the format's own library would adapt this module of a model with `layers` layers: what is
+  /// targeted must have matrices, and only that.
+  std::function<bool(WeightId id, std::uint32_t layers)> targets;
+};
+
+/// `path`: a directory of PEFT (adapter_config.json, adapter_model.safetensors) or mlx-lm
+/// (adapter_config.json, adapters.safetensors), the weights' file in one, or a GGUF adapter. Throws
+/// Error(not_found | malformed_file | unsupported) naming file and key or tensor.
+AdapterFile read_adapter(const std::filesystem::path& path);
+
+AdapterFile read_peft(const std::filesystem::path& directory);
+AdapterFile read_mlx(const std::filesystem::path& directory);
+AdapterFile read_gguf_adapter(const std::filesystem::path& file);
+
+/// Writes a directory that PEFT loads to the same result. Throws Error(io_error | ...).
+void write_peft(const std::filesystem::path& directory, const LoraWeights& weights,
+                const std::string& base_model);
+/// The same for mlx-lm. Throws Error(unsupported) for what it cannot say: ranks or scales that differ between
+/// modules, biases, replaced weights.
+void write_mlx(const std::filesystem::path& directory, const LoraWeights& weights);
+
+}  // namespace metal_candle

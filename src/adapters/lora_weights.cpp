@@ -1,0 +1,347 @@
+#include "adapters/lora_weights.h"
+
+#define XXH_NO_INLINE_HINTS 1
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include "core/thread_pool.h"
+#include "io/quote.h"
+#include "kernels/simd/dequantize.h"
+#include "kernels/simd/lora.h"
+#include "kernels/simd/transpose.h"
+#include "metal_candle/error.h"
+
+namespace metal_candle {
+namespace {
+
+// Below this a thread costs more than it saves.
+constexpr std::size_t kBytesForThreads = 2 << 20;
+
+std::size_t rounded(std::size_t bytes) { return WeightArena::rounded(bytes); }
+
+// All bits of the exponent set: infinity or NaN. In T's own width, which compilers vectorise.
+template <typename T>
+bool all_finite(const std::byte* data, std::size_t count, T exponent) {
+  T found = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    T word;
+    std::memcpy(&word, data + i * sizeof(T), sizeof(T));
+    found = static_cast<T>(found | static_cast<T>((word & exponent) == exponent));
+  }
+  return found == 0;
+}
+
+bool all_finite(DType type, const std::byte* data, std::size_t count) {
+  if (type == DType::f32) return all_finite<std::uint32_t>(data, count, 0x7f800000u);
+  return all_finite<std::uint16_t>(data, count, type == DType::f16 ? 0x7c00 : 0x7f80);
+}
+
+std::string shape_text(const StoredTensor& t) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < t.shape.size(); ++i)
+    text.append(i ? ", " : "").append(std::to_string(t.shape[i]));
+  return text + "]";
+}
+
+class Hasher {
+ public:
+  Hasher() : state_(XXH3_createState()) {
+    if (!state_) throw std::bad_alloc();
+    XXH3_128bits_reset(state_);
+  }
+  ~Hasher() { XXH3_freeState(state_); }
+  Hasher(const Hasher&) = delete;
+  Hasher& operator=(const Hasher&) = delete;
+
+  void add(const void* data, std::size_t bytes) { XXH3_128bits_update(state_, data, bytes); }
+  template <typename T>
+  void add_value(T value) {
+    add(&value, sizeof value);
+  }
+  XXH128_canonical_t digest() const {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_));
+    return canonical;
+  }
+  std::string text() const {
+    const XXH128_canonical_t canonical = digest();
+    std::string out;
+    for (const unsigned char byte : canonical.digest) {
+      constexpr std::string_view kHex = "0123456789abcdef";
+      out += {kHex[byte >> 4], kHex[byte & 15]};
+    }
+    return out;
+  }
+
+ private:
+  XXH3_state_t* state_;
+};
+
+}  // namespace
+
+// Lays all matrices out in one block of memory: first sizes, then content, each module by whatever thread is
+// free.
+class LoraBuilder {
+ public:
+  LoraBuilder(std::vector<LoraSource> sources, const std::string& file)
+      : sources_(std::move(sources)), file_(file), out_(new LoraWeights) {
+    std::ranges::sort(sources_, {}, &LoraSource::id);
+  }
+
+  std::shared_ptr<const LoraWeights> build(RotaryOrder rotary) {
+    std::size_t bytes = 0, replaced = 0;
+    for (const LoraSource& s : sources_) {
+      plan(s);
+      bytes += out_->modules_.back().bytes;
+      replaced += s.replaced.size();
+    }
+    out_->rotary_ = rotary;
+    out_->memory_ = std::make_unique<WeightArena>(bytes);
+    out_->replaced_.reserve(replaced);  // spans into it stay valid
+    const std::size_t count = sources_.size();
+    out_->begin_ = out_->memory_->allocate(0);
+    std::vector<std::byte*> memory(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      memory[i] = out_->memory_->allocate(out_->modules_[i].bytes);
+      const std::size_t first = out_->replaced_.size();
+      out_->replaced_.insert(out_->replaced_.end(), sources_[i].replaced.begin(), sources_[i].replaced.end());
+      out_->modules_[i].delta.replaced = std::span(out_->replaced_).subspan(first);
+    }
+    std::vector<XXH128_canonical_t> digests(count);
+    std::vector<std::exception_ptr> errors(count);
+    ThreadPool pool(bytes < kBytesForThreads ? 1 : ThreadPool::default_threads());
+    pool.parallel_for(count, 4, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) {
+        try {
+          digests[i] = Filler(*this, memory[i]).fill(sources_[i], out_->modules_[i]);
+        } catch (...) {
+          errors[i] = std::current_exception();
+        }
+      }
+    });
+    for (const std::exception_ptr& error : errors)
+      if (error) std::rethrow_exception(error);
+    Hasher hash;
+    hash.add(digests.data(), digests.size() * sizeof digests[0]);
+    out_->hash_ = hash.text();
+    return out_;
+  }
+
+ private:
+  [[noreturn]] void fail(const StoredTensor& t, const std::string& why) const {
+    throw Error(ErrorCode::malformed_file, file_ + ": " + quote(t.name) + ": " + why);
+  }
+
+  static DType type_of(const LoraSource& s) {
+    std::optional<DType> type;
+    for (const StoredTensor* t : {s.a, s.b, s.rows}) {
+      if (!t) continue;
+      if (!simd::lora_supports(t->dtype) || (type && *type != t->dtype)) return DType::f32;
+      type = t->dtype;
+    }
+    return type.value_or(DType::f32);
+  }
+
+  void check_matrix(const StoredTensor& t) const {
+    if (t.shape.size() != 2 || t.shape[0] == 0 || t.shape[1] == 0)
+      fail(t, "expected a matrix, got shape " + shape_text(t));
+    if (!simd::can_dequantize(t.dtype))
+      throw Error(ErrorCode::unsupported,
+                  file_ + ": " + quote(t.name) + ": element type " + std::string(name(t.dtype)) +
+                      " is no float; adapters are f32, f16, bf16 or a quantized format");
+  }
+
+  // Shapes, and the bytes that fill() will take.
+  void plan(const LoraSource& s) {
+    LoraModule m;
+    m.id = s.id;
+    m.delta.type = type_of(s);
+    const std::size_t element = block_bytes(m.delta.type);
+    std::size_t bytes = 0;
+    if (s.a) {
+      check_matrix(*s.a);
+      check_matrix(*s.b);
+      m.delta.rank = s.a->shape[s.a_rank_first ? 0 : 1];
+      m.in = s.a->shape[s.a_rank_first ? 1 : 0];
+      m.out = s.b->shape[s.b_rank_first ? 1 : 0];
+      const std::size_t b_rank = s.b->shape[s.b_rank_first ? 0 : 1];
+      if (b_rank != m.delta.rank)
+        fail(*s.b, "rank " + std::to_string(b_rank) + " (shape " + shape_text(*s.b) + ") where A has rank " +
+                       std::to_string(m.delta.rank));
+      if (m.delta.rank > std::max(m.in, m.out))
+        fail(*s.a, "rank " + std::to_string(m.delta.rank) + " exceeds both dimensions, " +
+                       std::to_string(m.in) + " and " + std::to_string(m.out));
+      bytes +=
+          rounded(s.a->shape[0] * s.a->shape[1] * element) + rounded(s.b->shape[0] * s.b->shape[1] * element);
+    }
+    if (s.rows) {
+      check_matrix(*s.rows);
+      const bool all = s.replaced.empty();
+      const std::size_t n = s.rows->shape[0], k = s.rows->shape[1];
+      // A row of an embedding is an output of length `out`, of a linear layer an output with `in` inputs.
+      if (s.id.role == WeightRole::embedding) {
+        m.out = k;
+        m.in = all ? n : m.in;
+      } else {
+        m.in = k;
+        m.out = all ? n : m.out;
+      }
+      if (!all && s.replaced.size() != n)
+        fail(*s.rows,
+             "expected " + std::to_string(s.replaced.size()) + " rows, got shape " + shape_text(*s.rows));
+      bytes += rounded(n * k * element);
+    }
+    m.delta.n = m.out;
+    m.base_copy = s.base_copy;
+    for (const StoredTensor* t : {s.magnitude, s.bias}) {
+      if (!t) continue;
+      std::uint64_t n = 1;
+      for (const std::uint64_t d : t->shape) n *= d;
+      if (t->shape.empty() || t->shape.size() > 2 || t->shape.back() != n || n != m.out ||
+          !simd::can_dequantize(t->dtype))
+        fail(*t, "expected " + std::to_string(m.out) + " floats, got shape " + shape_text(*t));
+      bytes += rounded(m.out * sizeof(float));
+    }
+    m.bytes = bytes;
+    out_->modules_.push_back(m);
+  }
+
+  // One module's content, in memory of its own.
+  class Filler {
+   public:
+    Filler(const LoraBuilder& builder, std::byte* memory) : builder_(builder), next_(memory) {}
+
+    XXH128_canonical_t fill(const LoraSource& s, LoraModule& m) {
+      m.delta.scale = static_cast<float>(s.scale);
+      hash_.add_value(static_cast<std::uint32_t>(s.id.role));
+      hash_.add_value(s.id.layer);
+      hash_.add_value(m.delta.type);
+      hash_.add_value(static_cast<std::uint64_t>(m.delta.rank));
+      hash_.add_value(m.delta.scale);
+      if (s.a) {
+        const bool a_rank_first = s.id.role != WeightRole::embedding;
+        m.delta.a = matrix(*s.a, m.delta.type, s.a_rank_first != a_rank_first);
+        m.delta.b = matrix(*s.b, m.delta.type, !s.b_rank_first);
+      }
+      if (s.rows) {
+        m.delta.rows = matrix(*s.rows, m.delta.type, false);
+        hash_.add(m.delta.replaced.data(), m.delta.replaced.size_bytes());
+      }
+      if (s.magnitude) m.magnitude = floats(*s.magnitude, m.out);
+      if (s.bias) m.delta.bias = floats(*s.bias, m.out);
+      return hash_.digest();
+    }
+
+   private:
+    std::byte* take(std::size_t bytes) {
+      std::byte* at = next_;
+      next_ += rounded(bytes);
+      return at;
+    }
+
+    const std::byte* matrix(const StoredTensor& t, DType type, bool transposed) {
+      const std::size_t rows = t.shape[0], columns = t.shape[1], count = rows * columns;
+      const std::size_t element = block_bytes(type);
+      std::byte* out = take(count * element);
+      const std::byte* source = t.data.data();
+      std::vector<float> widened;
+      if (t.dtype != type) {
+        widened.resize(count);
+        simd::dequantize(t.dtype, source, widened.data(), count);
+        source = reinterpret_cast<const std::byte*>(widened.data());
+      }
+      if (!transposed)
+        std::memcpy(out, source, count * element);
+      else
+        (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
+      finish(t, type, out, count);
+      return out;
+    }
+
+    std::span<const float> floats(const StoredTensor& t, std::size_t n) {
+      std::byte* out = take(n * sizeof(float));
+      simd::dequantize(t.dtype, t.data.data(), reinterpret_cast<float*>(out), n);
+      finish(t, DType::f32, out, n);
+      return {reinterpret_cast<const float*>(out), n};
+    }
+
+    void finish(const StoredTensor& t, DType type, const std::byte* data, std::size_t count) {
+      if (!all_finite(type, data, count))
+        builder_.fail(t, "holds a value that is not finite (NaN or infinity)");
+      hash_.add(data, count * block_bytes(type));
+    }
+
+    const LoraBuilder& builder_;
+    std::byte* next_;
+    Hasher hash_;
+  };
+
+  std::vector<LoraSource> sources_;
+  const std::string& file_;
+  std::shared_ptr<LoraWeights> out_;
+};
+
+std::shared_ptr<const LoraWeights> LoraWeights::build(std::vector<LoraSource> sources,
+                                                      const std::string& file, RotaryOrder rotary) {
+  return LoraBuilder(std::move(sources), file).build(rotary);
+}
+
+const LoraModule* LoraWeights::find(WeightId id) const noexcept {
+  const auto found = std::ranges::lower_bound(modules_, id, {}, &LoraModule::id);
+  return found != modules_.end() && found->id == id ? &*found : nullptr;
+}
+
+std::size_t LoraWeights::bytes() const noexcept {
+  return sizeof *this + memory_->used() + replaced_.capacity() * sizeof(std::uint32_t) +
+         modules_.capacity() * sizeof(LoraModule);
+}
+
+std::size_t LoraWeights::max_rank() const noexcept {
+  std::size_t most = 0;
+  for (const LoraModule& m : modules_) most = std::max(most, m.delta.rank);
+  return most;
+}
+
+std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim) const {
+  std::shared_ptr<LoraWeights> out(new LoraWeights);
+  out->memory_ = std::make_unique<WeightArena>(memory_->used());
+  out->begin_ = out->memory_->allocate(memory_->used());
+  std::memcpy(out->begin_, begin_, memory_->used());
+  out->replaced_ = replaced_;
+  out->modules_ = modules_;
+  out->hash_ = hash_;
+  const auto moved = [&]<typename T>(const T* p) {
+    const auto offset = reinterpret_cast<const std::byte*>(p) - begin_;
+    return p ? reinterpret_cast<const T*>(out->begin_ + offset) : nullptr;
+  };
+  std::vector<std::byte> row;
+  for (LoraModule& m : out->modules_) {
+    LoraDelta& d = m.delta;
+    d.a = moved(d.a);
+    d.b = moved(d.b);
+    d.rows = moved(d.rows);
+    if (!d.bias.empty()) d.bias = {moved(d.bias.data()), d.bias.size()};
+    if (!m.magnitude.empty()) m.magnitude = {moved(m.magnitude.data()), m.magnitude.size()};
+    if (!d.replaced.empty())
+      d.replaced = {out->replaced_.data() + (d.replaced.data() - replaced_.data()), d.replaced.size()};
+    if ((m.id.role != WeightRole::q && m.id.role != WeightRole::k) || !d.b) continue;
+    const std::size_t element = block_bytes(d.type), half = head_dim / 2;
+    for (std::size_t j = 0; j < d.rank; ++j) {
+      auto* b = const_cast<std::byte*>(d.b) + j * m.out * element;  // out's own memory
+      row.assign(b, b + m.out * element);
+      for (std::size_t i = 0; i < m.out; ++i) {
+        const std::size_t within = i % head_dim;
+        const std::size_t from = i - within + 2 * (within % half) + within / half;
+        std::memcpy(b + i * element, row.data() + from * element, element);
+      }
+    }
+  }
+  return out;
+}
+
+std::string module_name(WeightId id) { return weight_name(NameScheme::hugging_face, id); }
+
+}  // namespace metal_candle

@@ -1,0 +1,89 @@
+// The matrices of one adapter in the layout that kernels/lora multiplies, whatever format they came from.
+// Names of tensors are the formats' business (formats.h), fitting them to a model that of models/.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/stored_tensor.h"
+#include "io/weight_names.h"
+#include "kernels/lora.h"
+#include "kernels/weight_arena.h"
+
+namespace metal_candle {
+
+/// What a format found for one module of the model. Views into the files; null: there is none.
+struct LoraSource {
+  WeightId id;
+  const StoredTensor* a = nullptr;
+  const StoredTensor* b = nullptr;
+  bool a_rank_first = true;   ///< a is [rank, in], else [in, rank]
+  bool b_rank_first = false;  ///< b is [rank, out], else [out, rank]
+  double scale = 1;
+  const StoredTensor* magnitude = nullptr;  ///< DoRA: [out]
+  const StoredTensor* bias = nullptr;       ///< of B: [out]
+  const StoredTensor* rows = nullptr;       ///< replaces the weight, or its rows `replaced`: [rows, in]
+  std::vector<std::uint32_t> replaced;      ///< ascending
+  bool base_copy = false;  ///< rows are the base's own weight, saved along (PEFT does so for embeddings)
+};
+
+/// One adapted module. Views into the LoraWeights that holds it.
+struct LoraModule {
+  WeightId id;
+  std::size_t in = 0, out = 0;  ///< of an embedding: vocabulary and width
+  LoraDelta delta;              ///< without gain, which depends on the model
+  std::span<const float> magnitude;
+  bool base_copy = false;  ///< delta.rows must equal the model's
+  std::size_t bytes = 0;
+};
+
+/// How the checkpoint orders the rows of q and k (io/weight_names has no say in it).
+enum class RotaryOrder { halves, interleaved };
+
+/// Immutable; shared by all requests that use it.
+class LoraWeights {
+ public:
+  /// Copies, checks and hashes. `file` names the source in messages; `rotary`: how q's and k's outputs stand.
+  /// Throws Error(malformed_file) naming the tensor if ranks disagree, a shape is no matrix or a value is not
+  /// finite; Error(unsupported) for an element type that is no float.
+  static std::shared_ptr<const LoraWeights> build(std::vector<LoraSource> sources, const std::string& file,
+                                                  RotaryOrder rotary = RotaryOrder::halves);
+
+  std::span<const LoraModule> modules() const noexcept { return modules_; }
+  /// Null if the module is not adapted.
+  const LoraModule* find(WeightId id) const noexcept;
+  RotaryOrder rotary() const noexcept { return rotary_; }
+  /// Of matrices and scales: the same for the same content in any format. 32 hexadecimal digits (XXH3-128).
+  const std::string& hash() const noexcept { return hash_; }
+  /// Memory that this object holds.
+  std::size_t bytes() const noexcept;
+  std::size_t max_rank() const noexcept;
+
+  /// The same with q's and k's outputs in the order `halves` for heads of `head_dim`.
+  std::shared_ptr<const LoraWeights> with_halves(std::size_t head_dim) const;
+
+  LoraWeights(const LoraWeights&) = delete;
+  LoraWeights& operator=(const LoraWeights&) = delete;
+
+ private:
+  friend class LoraBuilder;
+  LoraWeights() = default;
+
+  std::unique_ptr<WeightArena> memory_;
+  std::byte* begin_ = nullptr;  // of memory_
+  std::vector<std::uint32_t> replaced_;
+  std::vector<LoraModule> modules_;  // by id
+  RotaryOrder rotary_ = RotaryOrder::halves;
+  std::string hash_;
+};
+
+/// The module's name as Hugging Face writes it.
+std::string module_name(WeightId id);
+
+}  // namespace metal_candle

@@ -1,0 +1,154 @@
+#include "kernels/lora.h"
+
+#include <algorithm>
+
+#include "kernels/scratch.h"
+#include "kernels/simd/dequantize.h"
+#include "kernels/simd/lora.h"
+
+namespace metal_candle {
+namespace {
+
+// Where row indices lie among the replaced ones.
+std::pair<std::size_t, std::size_t> replaced_range(const LoraDelta& delta, std::size_t begin,
+                                                   std::size_t end) {
+  if (delta.replaced.empty()) return {begin, end};
+  const auto from = std::ranges::lower_bound(delta.replaced, begin);
+  const auto to = std::ranges::lower_bound(delta.replaced, end);
+  return {static_cast<std::size_t>(from - delta.replaced.begin()),
+          static_cast<std::size_t>(to - delta.replaced.begin())};
+}
+
+std::size_t row_of(const LoraDelta& delta, std::size_t index) {
+  return delta.replaced.empty() ? index : delta.replaced[index];
+}
+
+// y += w · ((gain - 1) · base + gain · change), in place of y += change.
+void add_with_gain(const float* base, const float* gain, float weight, std::size_t n, const float* change,
+                   float* y) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += weight * (gain[i] - 1) * base[i] + gain[i] * change[i];
+}
+
+void add_scaled(const float* x, float factor, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += factor * x[i];
+}
+
+bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part.delta->rows; }
+
+}  // namespace
+
+std::size_t LoraEpilogue::floats(const LoraCall& call) {
+  std::size_t sum = 0;
+  for (const LoraPart& part : call.parts) sum += part.rows * part.delta->rank;
+  return sum;
+}
+
+void LoraEpilogue::shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
+                                std::size_t first, std::size_t ranks) const {
+  const LoraDelta& delta = *part.delta;
+  float* out = t + (row - part.first_row) * delta.rank + first;
+  simd::lora_shrink(delta.type, delta.a + first * k_ * block_bytes(delta.type), ranks, k_, x_ + row * k_, k_,
+                    rows, out, delta.rank);
+  const float factor = delta.scale * part.weight;
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t j = 0; j < ranks; ++j) out[i * delta.rank + j] *= factor;
+}
+
+void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
+  float* t = memory_;
+  for (const LoraPart& part : call_.parts) {
+    const std::size_t begin = std::max(row, part.first_row);
+    const std::size_t end = std::min(row + rows, part.first_row + part.rows);
+    if (begin < end && part.delta->rank > 0) shrink_ranks(part, t, begin, end - begin, 0, part.delta->rank);
+    t += part.rows * part.delta->rank;
+  }
+}
+
+void LoraEpilogue::shrink_share(std::size_t index, std::size_t shares) const {
+  float* t = memory_;
+  for (const LoraPart& part : call_.parts) {
+    const std::size_t rank = part.delta->rank;
+    const std::size_t first = rank * index / shares, last = rank * (index + 1) / shares;
+    if (first < last) shrink_ranks(part, t, 0, 1, first, last - first);
+    t += rank;
+  }
+}
+
+void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
+                         std::size_t columns, float* block, std::size_t stride) const {
+  thread_local Scratch base_memory, change_memory;
+  const auto concerned = [&](const LoraPart& part) {
+    return part.segment == segment && part.first_row < row + rows && row < part.first_row + part.rows;
+  };
+  const float* base = nullptr;  // x·Wᵀ before any part adds to it, where a part asks for it
+  if (std::ranges::any_of(call_.parts, [&](const auto& p) { return concerned(p) && needs_base(p); })) {
+    float* copy = base_memory.get<float>(rows * stride);
+    std::copy_n(block, (rows - 1) * stride + columns, copy);
+    base = copy;
+  }
+  const float* t = memory_;
+  for (const LoraPart& part : call_.parts) {
+    const LoraDelta& delta = *part.delta;
+    const float* reduced = t;
+    t += part.rows * delta.rank;
+    if (!concerned(part)) continue;
+    const std::size_t begin = std::max(row, part.first_row);
+    const std::size_t count = std::min(row + rows, part.first_row + part.rows) - begin;
+    reduced += (begin - part.first_row) * delta.rank;
+    float* y = block + (begin - row) * stride;
+    const float* y0 = base ? base + (begin - row) * stride : nullptr;
+    if (delta.rows) replace(part, begin, count, column, columns, y0, y, stride);
+    if (delta.rank == 0) continue;
+    float* target = y;
+    if (!delta.gain.empty()) {
+      target = change_memory.get<float>(count * stride);
+      std::fill_n(target, count * stride, 0.0f);
+    }
+    simd::lora_expand(delta.type, delta.b + column * block_bytes(delta.type), delta.n, delta.rank, reduced,
+                      delta.rank, count, columns, target, stride);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!delta.gain.empty())
+        add_with_gain(y0 + i * stride, &delta.gain[column], part.weight, columns, target + i * stride,
+                      y + i * stride);
+      if (!delta.bias.empty())
+        add_scaled(&delta.bias[column], delta.scale * part.weight, columns, y + i * stride);
+    }
+  }
+}
+
+void LoraEpilogue::replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,
+                           std::size_t columns, const float* base, float* block, std::size_t stride) const {
+  const LoraDelta& delta = *part.delta;
+  const auto [first, last] = replaced_range(delta, column, column + columns);
+  float product[kMaxColumns];
+  for (std::size_t i = 0; i < rows; ++i) {
+    simd::lora_shrink(delta.type, delta.rows + first * k_ * block_bytes(delta.type), last - first, k_,
+                      x_ + (row + i) * k_, k_, 1, product, kMaxColumns);
+    for (std::size_t j = first; j < last; ++j) {
+      const std::size_t at = i * stride + row_of(delta, j) - column;
+      block[at] += part.weight * (product[j - first] - base[at]);
+    }
+  }
+}
+
+void apply_to_embedding(const LoraCall& call, std::size_t row, std::size_t id, std::size_t n, float* out) {
+  thread_local Scratch memory, base_memory;
+  float* base = base_memory.get<float>(n);
+  std::copy_n(out, n, base);
+  for (const LoraPart& part : call.parts) {
+    if (row < part.first_row || row >= part.first_row + part.rows) continue;
+    const LoraDelta& delta = *part.delta;
+    float* work = memory.get<float>(std::max(n, delta.rank));
+    const auto [first, last] = replaced_range(delta, id, id + 1);
+    if (delta.rows && first < last) {
+      simd::dequantize(delta.type, delta.rows + first * n * block_bytes(delta.type), work, n);
+      for (std::size_t i = 0; i < n; ++i) out[i] += part.weight * (work[i] - base[i]);
+    }
+    if (delta.rank == 0) continue;
+    simd::dequantize(delta.type, delta.a + id * delta.rank * block_bytes(delta.type), work, delta.rank);
+    for (std::size_t j = 0; j < delta.rank; ++j) work[j] *= delta.scale * part.weight;
+    simd::lora_expand(delta.type, delta.b, n, delta.rank, work, delta.rank, 1, n, out, n);
+  }
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,85 @@
+// What adapters add to the output of a linear layer or an embedding: the epilogue of kernels/linear and
+// kernels/embedding, the only place where an adapter's arithmetic is done. Raw memory, no MLX; where the
+// matrices come from is the business of adapters/.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace metal_candle {
+
+/// A change of one stored matrix W [n, k]. Views only. With weight w it adds to y0 = x·Wᵀ:
+///   LoRA  w · scale · (x·Aᵀ·Bᵀ + bias)
+///   DoRA  w · ((gain - 1) · y0 + gain · scale · x·Aᵀ·Bᵀ), gain = magnitude / |W + scale · B·A| by rows
+///   rows  w · (x·Fᵀ - y0) in the outputs listed (all, if none are), F being stored instead of W's rows
+struct LoraDelta {
+  DType type = DType::f32;       ///< of a, b and rows: f32, f16 or bf16
+  std::size_t n = 0;             ///< outputs of W
+  std::size_t rank = 0;          ///< 0: no A and B
+  const std::byte* a = nullptr;  ///< [rank, k]; of an embedding [vocabulary, rank]
+  const std::byte* b = nullptr;  ///< Bᵀ: [rank, n]
+  float scale = 1;
+  std::span<const float> bias;              ///< [n] or empty
+  std::span<const float> gain;              ///< [n] or empty
+  const std::byte* rows = nullptr;          ///< F: [n or replaced.size(), k]
+  std::span<const std::uint32_t> replaced;  ///< ascending; empty: every row
+};
+
+/// One delta for consecutive rows of x.
+struct LoraPart {
+  std::size_t first_row = 0;
+  std::size_t rows = 0;
+  std::size_t segment = 0;  ///< which matrix of the stack
+  float weight = 1;
+  const LoraDelta* delta = nullptr;
+};
+
+/// All that adapters change in one call of a layer. Immutable; what the deltas view must outlive the call.
+struct LoraCall {
+  std::vector<LoraPart> parts;
+};
+
+/// The work of one call, on memory of the caller. Threads may share it; none writes what another reads
+/// before the barrier that the caller puts between shrink() and apply().
+class LoraEpilogue {
+ public:
+  /// Working memory of a call, in floats.
+  static std::size_t floats(const LoraCall& call);
+
+  /// x: f32 [rows, k], filled before shrink().
+  LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory)
+      : call_(call), x_(x), k_(k), memory_(memory) {}
+
+  /// x·Aᵀ for rows [row, row + rows) of x.
+  void shrink(std::size_t row, std::size_t rows) const;
+  /// The same for the only row, share `index` of `shares` of each rank.
+  void shrink_share(std::size_t index, std::size_t shares) const;
+
+  /// Adds to block [rows][stride], which holds x·Wᵀ of rows [row, row + rows) and outputs
+  /// [column, column + columns) of a matrix of the stack; at most kMaxColumns columns.
+  void apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column, std::size_t columns,
+             float* block, std::size_t stride) const;
+
+  static constexpr std::size_t kMaxColumns = 64;
+
+ private:
+  void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, std::size_t first,
+                    std::size_t ranks) const;
+  void replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,
+               std::size_t columns, const float* base, float* block, std::size_t stride) const;
+
+  const LoraCall& call_;
+  const float* x_;
+  std::size_t k_;
+  float* memory_;
+};
+
+/// The same for row `row` of an embedding: `out` [n] holds the table's row of `id`.
+void apply_to_embedding(const LoraCall& call, std::size_t row, std::size_t id, std::size_t n, float* out);
+
+}  // namespace metal_candle

@@ -1,0 +1,190 @@
+#include "kernels/simd/lora.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/lora.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/simd/activation-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace metal_candle::simd {
+namespace HWY_NAMESPACE {
+
+struct F32Elements {
+  using T = float;
+  static HWY_INLINE V32 load(const T* p) { return hn::LoadU(F32(), p); }
+};
+struct F16Elements {
+  using T = hwy::float16_t;
+  static HWY_INLINE V32 load(const T* p) {
+    const hn::Rebind<hwy::float16_t, F32> half;
+    return hn::PromoteTo(F32(), hn::LoadU(half, p));
+  }
+};
+struct Bf16Elements {
+  using T = std::uint16_t;
+  static HWY_INLINE V32 load(const T* p) {
+    const hn::RebindToUnsigned<F32> du;
+    const hn::Rebind<std::uint16_t, F32> half;
+    return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(half, p))));
+  }
+};
+
+// The first `count` < lanes elements, the others zero. Reads nothing beyond.
+template <class E>
+HWY_INLINE V32 load_tail(const typename E::T* p, std::size_t count) {
+  typename E::T part[hn::MaxLanes(F32())];
+  std::memset(static_cast<void*>(part), 0, sizeof part);
+  std::memcpy(static_cast<void*>(part), static_cast<const void*>(p), count * sizeof(typename E::T));
+  return E::load(part);
+}
+
+// R rows times J rows of A, one accumulator each: whatever R and J are, each sum runs in the same order.
+template <class E, std::size_t R, std::size_t J>
+HWY_INLINE void shrink_block(const typename E::T* a, std::size_t columns, const float* x,
+                             std::size_t x_stride, float* out, std::size_t out_stride) {
+  const F32 d;
+  const std::size_t lanes = hn::Lanes(d);
+  V32 sum[R][J];
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t j = 0; j < J; ++j) sum[r][j] = hn::Zero(d);
+  std::size_t k = 0;
+  for (; k + lanes <= columns; k += lanes) {
+    V32 w[J];
+    for (std::size_t j = 0; j < J; ++j) w[j] = E::load(a + j * columns + k);
+    for (std::size_t r = 0; r < R; ++r) {
+      const V32 v = hn::LoadU(d, x + r * x_stride + k);
+      for (std::size_t j = 0; j < J; ++j) sum[r][j] = hn::MulAdd(v, w[j], sum[r][j]);
+    }
+  }
+  if (k < columns) {
+    for (std::size_t j = 0; j < J; ++j) {
+      const V32 w = load_tail<E>(a + j * columns + k, columns - k);
+      for (std::size_t r = 0; r < R; ++r)
+        sum[r][j] = hn::MulAdd(load_part(x + r * x_stride + k, columns - k, 0), w, sum[r][j]);
+    }
+  }
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t j = 0; j < J; ++j) out[r * out_stride + j] = sum_lanes(sum[r][j]);
+}
+
+template <class E, std::size_t R, std::size_t J>
+void shrink_rows(const typename E::T* a, std::size_t rank, std::size_t columns, const float* x,
+                 std::size_t x_stride, float* out, std::size_t out_stride) {
+  std::size_t j = 0;
+  for (; j + J <= rank; j += J)
+    shrink_block<E, R, J>(a + j * columns, columns, x, x_stride, out + j, out_stride);
+  for (; j < rank; ++j) shrink_block<E, R, 1>(a + j * columns, columns, x, x_stride, out + j, out_stride);
+}
+
+template <class E>
+void shrink(const std::byte* a_bytes, std::size_t rank, std::size_t columns, const float* x,
+            std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
+  const auto* a = reinterpret_cast<const typename E::T*>(a_bytes);
+  std::size_t i = 0;
+  for (; i + 4 <= rows; i += 4)
+    shrink_rows<E, 4, 4>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
+  for (; i < rows; ++i)
+    shrink_rows<E, 1, 8>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
+}
+
+// R rows times V vectors of columns; each output sums over the rank in order.
+template <class E, std::size_t R, std::size_t V>
+HWY_INLINE void expand_block(const typename E::T* b, std::size_t b_stride, std::size_t rank, const float* t,
+                             std::size_t t_stride, float* y, std::size_t y_stride) {
+  const F32 d;
+  const std::size_t lanes = hn::Lanes(d);
+  V32 sum[R][V];
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
+  for (std::size_t j = 0; j < rank; ++j) {
+    V32 w[V];
+    for (std::size_t v = 0; v < V; ++v) w[v] = E::load(b + j * b_stride + v * lanes);
+    for (std::size_t r = 0; r < R; ++r) {
+      const V32 factor = hn::Set(d, t[r * t_stride + j]);
+      for (std::size_t v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(factor, w[v], sum[r][v]);
+    }
+  }
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t v = 0; v < V; ++v) {
+      float* at = y + r * y_stride + v * lanes;
+      hn::StoreU(hn::Add(hn::LoadU(d, at), sum[r][v]), d, at);
+    }
+}
+
+template <class E, std::size_t R>
+void expand_rows(const typename E::T* b, std::size_t b_stride, std::size_t rank, const float* t,
+                 std::size_t t_stride, std::size_t columns, float* y, std::size_t y_stride) {
+  const F32 d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t c = 0;
+  for (; c + 4 * lanes <= columns; c += 4 * lanes)
+    expand_block<E, R, 4>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
+  for (; c + lanes <= columns; c += lanes)
+    expand_block<E, R, 1>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
+  if (c == columns) return;
+  const std::size_t rest = columns - c;
+  for (std::size_t r = 0; r < R; ++r) {
+    V32 sum = hn::Zero(d);
+    for (std::size_t j = 0; j < rank; ++j)
+      sum = hn::MulAdd(hn::Set(d, t[r * t_stride + j]), load_tail<E>(b + j * b_stride + c, rest), sum);
+    float* at = y + r * y_stride + c;
+    store_part(hn::Add(load_part(at, rest, 0), sum), at, rest);
+  }
+}
+
+template <class E>
+void expand(const std::byte* b_bytes, std::size_t b_stride, std::size_t rank, const float* t,
+            std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride) {
+  const auto* b = reinterpret_cast<const typename E::T*>(b_bytes);
+  std::size_t i = 0;
+  for (; i + 4 <= rows; i += 4)
+    expand_rows<E, 4>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride);
+  for (; i < rows; ++i)
+    expand_rows<E, 1>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride);
+}
+
+void Shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
+            std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
+  const auto run = type == DType::f32   ? shrink<F32Elements>
+                   : type == DType::f16 ? shrink<F16Elements>
+                                        : shrink<Bf16Elements>;
+  run(a, rank, columns, x, x_stride, rows, out, out_stride);
+}
+
+void Expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
+            std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride) {
+  const auto run = type == DType::f32   ? expand<F32Elements>
+                   : type == DType::f16 ? expand<F16Elements>
+                                        : expand<Bf16Elements>;
+  run(b, b_stride, rank, t, t_stride, rows, columns, y, y_stride);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace metal_candle::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace metal_candle::simd {
+HWY_EXPORT(Shrink);
+HWY_EXPORT(Expand);
+
+bool lora_supports(DType type) noexcept {
+  return type == DType::f32 || type == DType::f16 || type == DType::bf16;
+}
+
+void lora_shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
+                 std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(Shrink)(type, a, rank, columns, x, x_stride, rows, out, out_stride);
+}
+void lora_expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
+                 std::size_t t_stride, std::size_t rows, std::size_t columns, float* y,
+                 std::size_t y_stride) {
+  HWY_DYNAMIC_DISPATCH(Expand)(type, b, b_stride, rank, t, t_stride, rows, columns, y, y_stride);
+}
+
+}  // namespace metal_candle::simd
+#endif

@@ -1,0 +1,108 @@
+// The two products of LoRA against sums in double precision, on every target, element type and remainder.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/simd/convert.h"
+#include "kernels/simd/dequantize.h"
+#include "kernels/simd/lora.h"
+#include "simd_attention_targets.h"
+
+namespace metal_candle::simd {
+namespace {
+
+// n products of order 1 summed in f32 by lanes: n roundings of 2^-24 at the very worst.
+double tolerance(std::size_t n) { return 6e-8 * static_cast<double>(n + 8); }
+
+struct Matrix {
+  DType type;
+  std::vector<std::byte> bytes;
+  std::vector<float> values;  // exactly what the bytes hold
+};
+
+Matrix random_matrix(DType type, std::size_t count, unsigned seed) {
+  const auto x = normal_floats(count, seed);
+  Matrix m{type, std::vector<std::byte>(count * block_bytes(type)), std::vector<float>(count)};
+  auto* words = reinterpret_cast<std::uint16_t*>(m.bytes.data());
+  if (type == DType::f32) std::memcpy(m.bytes.data(), x.data(), m.bytes.size());
+  if (type == DType::f16) f32_to_f16(x.data(), count, words);
+  if (type == DType::bf16) f32_to_bf16(x.data(), count, words);
+  dequantize(type, m.bytes.data(), m.values.data(), count);
+  return m;
+}
+
+constexpr DType kTypes[] = {DType::f32, DType::f16, DType::bf16};
+
+TEST(SimdLora, ShrinkOfEveryRemainder) {
+  on_every_target([] {
+    for (const DType type : kTypes)
+      for (const std::size_t k : {1, 7, 16, 33, 576})
+        for (const std::size_t rank : {1, 3, 4, 8, 13})
+          for (const std::size_t rows : {1, 2, 4, 7}) {
+            const Matrix a = random_matrix(type, rank * k, 1);
+            const auto x = normal_floats(rows * (k + 3), 2);
+            std::vector<float> out(rows * (rank + 1), -7.0f);
+            lora_shrink(type, a.bytes.data(), rank, k, x.data(), k + 3, rows, out.data(), rank + 1);
+            for (std::size_t i = 0; i < rows; ++i) {
+              for (std::size_t j = 0; j < rank; ++j) {
+                double want = 0, size = 0;
+                for (std::size_t c = 0; c < k; ++c) {
+                  const double product = static_cast<double>(x[i * (k + 3) + c]) * a.values[j * k + c];
+                  want += product;
+                  size += std::fabs(product);
+                }
+                ASSERT_NEAR(out[i * (rank + 1) + j], want, tolerance(k) * size)
+                    << name(type) << " k " << k << " rank " << rank << " rows " << rows;
+              }
+              ASSERT_EQ(out[i * (rank + 1) + rank], -7.0f) << "wrote beyond the rank";
+            }
+          }
+  });
+}
+
+TEST(SimdLora, ExpandOfEveryRemainder) {
+  on_every_target([] {
+    for (const DType type : kTypes)
+      for (const std::size_t columns : {1, 5, 16, 31, 64})
+        for (const std::size_t rank : {1, 4, 9})
+          for (const std::size_t rows : {1, 3, 4, 6}) {
+            const std::size_t n = columns + 2;
+            const Matrix b = random_matrix(type, rank * n, 3);
+            const auto t = normal_floats(rows * rank, 4), before = normal_floats(rows * n, 5);
+            auto y = before;
+            lora_expand(type, b.bytes.data(), n, rank, t.data(), rank, rows, columns, y.data(), n);
+            for (std::size_t i = 0; i < rows; ++i)
+              for (std::size_t c = 0; c < n; ++c) {
+                double want = before[i * n + c], size = std::fabs(want);
+                for (std::size_t j = 0; c < columns && j < rank; ++j) {
+                  want += static_cast<double>(t[i * rank + j]) * b.values[j * n + c];
+                  size += std::fabs(static_cast<double>(t[i * rank + j]) * b.values[j * n + c]);
+                }
+                ASSERT_NEAR(y[i * n + c], want, c < columns ? tolerance(rank) * size : 0.0)
+                    << name(type) << " columns " << columns << " rank " << rank << " rows " << rows;
+              }
+          }
+  });
+}
+
+TEST(SimdLora, ARowsResultDoesNotDependOnTheOthers) {
+  on_every_target([] {
+    const std::size_t k = 100, rank = 11, rows = 6, n = 50;
+    const Matrix a = random_matrix(DType::bf16, rank * k, 6), b = random_matrix(DType::bf16, rank * n, 7);
+    const auto x = normal_floats(rows * k, 8);
+    std::vector<float> together(rows * rank), y(rows * n);
+    lora_shrink(DType::bf16, a.bytes.data(), rank, k, x.data(), k, rows, together.data(), rank);
+    lora_expand(DType::bf16, b.bytes.data(), n, rank, together.data(), rank, rows, n, y.data(), n);
+    for (std::size_t i = 0; i < rows; ++i) {
+      std::vector<float> alone(rank), y_alone(n);
+      lora_shrink(DType::bf16, a.bytes.data(), rank, k, x.data() + i * k, k, 1, alone.data(), rank);
+      EXPECT_EQ(alone, std::vector<float>(together.begin() + i * rank, together.begin() + (i + 1) * rank));
+      lora_expand(DType::bf16, b.bytes.data(), n, rank, alone.data(), rank, 1, n, y_alone.data(), n);
+      EXPECT_EQ(y_alone, std::vector<float>(y.begin() + i * n, y.begin() + (i + 1) * n));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace metal_candle::simd
