@@ -31,6 +31,11 @@ mc_system_library(hwy::hwy hwy/highway.h hwy)
 mc_system_library(PCRE2::8BIT pcre2.h pcre2-8)
 mc_system_library(utf8proc::utf8proc utf8proc.h utf8proc)
 mc_system_library(xxhash::xxhash xxhash.h xxhash)
+mc_system_library(SQLite::sqlite sqlite3.h sqlite3)
+find_path(HNSWLIB_INCLUDE_DIR hnswlib/hnswlib.h REQUIRED)  # headers only
+mark_as_advanced(HNSWLIB_INCLUDE_DIR)
+add_library(hnswlib::hnswlib INTERFACE IMPORTED)
+target_include_directories(hnswlib::hnswlib SYSTEM INTERFACE ${HNSWLIB_INCLUDE_DIR})
 
 # MLX comes from its wheel, unpacked by scripts/bootstrap.sh into a folder of the checkout.
 set(METAL_CANDLE_MLX_DIR "${CMAKE_CURRENT_SOURCE_DIR}/.deps/mlx" CACHE PATH "Unpacked MLX wheel")

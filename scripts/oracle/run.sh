@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 venv=.cache/oracle/venv
-packages="torch transformers tokenizers safetensors gguf numpy jinja2 peft"
+packages="torch transformers tokenizers safetensors gguf numpy jinja2 peft sentence-transformers"
 
 if [ "$(cat "$venv/installed" 2> /dev/null)" != "$packages" ]; then
   python3 -m venv "$venv"
@@ -13,6 +13,7 @@ if [ "$(cat "$venv/installed" 2> /dev/null)" != "$packages" ]; then
   echo "$packages" > "$venv/installed"
 fi
 scripts/fetch_demo_model.sh > /dev/null
+scripts/fetch_embedding_model.sh > /dev/null
 
 status=0
 for oracle in scripts/oracle/*.py; do

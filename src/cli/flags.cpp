@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <string_view>
 #include <utility>
@@ -194,6 +195,12 @@ void for_each_line(const std::string& path, const std::function<void(std::string
   };
   while (input.read_into(pending)) hand_out();
   if (!pending.empty()) line(pending, ++number);
+}
+
+std::uint64_t input_bytes(const std::string& path) {
+  std::error_code failed;
+  const auto bytes = std::filesystem::file_size(path.empty() || path == "-" ? "/dev/stdin" : path, failed);
+  return failed ? 0 : bytes;
 }
 
 std::vector<std::int32_t> chat_tokens(const Model& model, const std::vector<ChatMessage>& messages) {

@@ -51,6 +51,9 @@ std::string read_text_file(const std::string& path);
 /// A line ends at \n only and is passed without it; a last line without \n counts.
 void for_each_line(const std::string& path, const std::function<void(std::string_view, std::size_t)>& line);
 
+/// Size of the file that for_each_line would read; 0 if it cannot be known.
+std::uint64_t input_bytes(const std::string& path);
+
 /// A conversation as token ids: the model's own template, which writes its special tokens itself.
 std::vector<std::int32_t> chat_tokens(const Model& model, const std::vector<ChatMessage>& messages);
 

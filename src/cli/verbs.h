@@ -15,10 +15,15 @@ void add_score(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_chat(CLI::App& program);
+void add_embed(CLI::App& program);
+void add_similarity(CLI::App& program);
+void add_rerank(CLI::App& program);
+void add_index(CLI::App& program);
 void add_adapter(CLI::App& program);
 void add_completion(CLI::App& program);
 
 inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,    add_tokenize, add_score,
-                                     add_bench,    add_inspect, add_adapter,  add_completion};
+                                     add_bench,    add_inspect, add_embed,    add_similarity,
+                                     add_rerank,   add_index,   add_adapter,  add_completion};
 
 }  // namespace metal_candle::cli

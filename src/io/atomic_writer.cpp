@@ -71,6 +71,18 @@ void AtomicWriter::write(std::span<const std::byte> bytes) {
 
 void AtomicWriter::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
 
+void AtomicWriter::rewrite(std::uint64_t offset, std::string_view text) {
+  if (descriptor_ < 0 || offset + text.size() > written_)
+    throw Error(ErrorCode::internal, quote_path(target_) + ": rewritten where nothing was written");
+  while (!text.empty()) {
+    const ssize_t count = ::pwrite(descriptor_, text.data(), text.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write");
+    text.remove_prefix(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
 void AtomicWriter::commit() {
   if (descriptor_ < 0) throw Error(ErrorCode::internal, quote_path(target_) + ": committed twice");
   if (::fsync(descriptor_) != 0) fail("flush");

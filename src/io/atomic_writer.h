@@ -24,6 +24,9 @@ class AtomicWriter {
   /// Throws io_error (full disk, file size limit).
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
+  /// Overwrites what was written at `offset`: a header whose counts are known only at the end. Throws
+  /// io_error.
+  void rewrite(std::uint64_t offset, std::string_view text);
 
   std::uint64_t written() const noexcept { return written_; }
 

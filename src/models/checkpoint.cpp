@@ -5,14 +5,31 @@
 #include "models/tokenizer_loader.h"
 
 namespace metal_candle {
+namespace {
+
+std::filesystem::path config_path(const WeightStore& store) {
+  return store.safetensors()->directory() / "config.json";
+}
+
+}  // namespace
+
 ModelConfig Checkpoint::config() const {
   if (const GgufFile* gguf = store_.gguf()) return config_from_gguf(*gguf);
-  const auto path = store_.safetensors()->directory() / "config.json";
+  return config_from_json(config_json(), config_path(store_).string());
+}
+
+EncoderSpec Checkpoint::encoder_spec() const {
+  if (const GgufFile* gguf = store_.gguf()) return encoder_spec_from_gguf(*gguf);
+  return encoder_spec_from_json(config_json(), config_path(store_).string());
+}
+
+Json Checkpoint::config_json() const {
+  const auto path = config_path(store_);
   const auto text = read_text_file(path);
   if (!text)
     throw Error(ErrorCode::not_found,
                 path.string() + ": is missing; a safetensors model needs its config.json beside it");
-  return config_from_json(parse_json(*text, path.string()), path.string());
+  return parse_json(*text, path.string());
 }
 
 std::unique_ptr<Tokenizer> Checkpoint::tokenizer() const {

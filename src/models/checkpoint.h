@@ -10,6 +10,7 @@
 #include "io/hub_cache.h"
 #include "io/weight_store.h"
 #include "metal_candle/tokenizer.h"
+#include "models/encoder_spec.h"
 #include "models/model_config.h"
 
 namespace metal_candle {
@@ -27,6 +28,10 @@ class Checkpoint {
 
   /// Throws Error(not_found) without a config.json, and as config_from_* do.
   ModelConfig config() const;
+  /// The same for an embedding model. Throws as encoder_spec_from_* do.
+  EncoderSpec encoder_spec() const;
+  /// config.json of a Hugging Face directory. Throws Error(not_found) without one.
+  Json config_json() const;
   /// Null if the checkpoint has none.
   std::unique_ptr<Tokenizer> tokenizer() const;
   /// Jinja source; empty if there is none.

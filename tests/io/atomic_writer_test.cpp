@@ -35,6 +35,17 @@ TEST(AtomicWriter, TheTargetAppearsWithCommitOnly) {
   EXPECT_EQ(file_count(dir), 1u);
 }
 
+TEST(AtomicWriter, WhatWasWrittenMayBeRewrittenInPlace) {
+  const TempDir dir;
+  AtomicWriter writer(dir / "file");
+  writer.write("count ?, then more");
+  writer.rewrite(6, "7");
+  writer.write(" text");
+  EXPECT_MC_ERROR(writer.rewrite(20, "beyond"), ErrorCode::internal, "nothing was written");
+  writer.commit();
+  EXPECT_EQ(read_text(dir / "file"), "count 7, then more text");
+}
+
 TEST(AtomicWriter, WithoutCommitNothingRemains) {
   const TempDir dir;
   {

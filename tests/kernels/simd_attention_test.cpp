@@ -48,6 +48,8 @@ std::vector<double> reference(const AttentionParams& p, const Cache& c, const fl
     double s = 0;
     for (std::size_t d = 0; d < c.dim; ++d) s += static_cast<double>(q[d]) * c.k[j * c.dim + d];
     s *= p.scale;
+    if (p.relative_bias)
+      s += p.relative_bias[static_cast<std::ptrdiff_t>(j) - static_cast<std::ptrdiff_t>(position)];
     if (p.softcap > 0) s = p.softcap * std::tanh(s / p.softcap);
     scores.push_back(s);
     seen.push_back(j);
@@ -163,6 +165,18 @@ TEST_P(SimdAttention, WindowSoftcapAndBidirectional) {
     p.causal = false;
     expect_attend(p, c, 300, 0);
     p.softcap = 0;
+    expect_attend(p, c, 300, 0);
+  });
+}
+
+TEST_P(SimdAttention, RelativeBias) {
+  on_every_target([] {
+    const Cache c(GetParam(), 40, 300, 29, 2);
+    const auto bias = normal_floats(2 * 300 - 1, 30, 3);
+    auto p = make_params(40, 2);
+    p.relative_bias = &bias[299];
+    expect_attend(p, c, 300, 0);
+    p.causal = false;
     expect_attend(p, c, 300, 0);
   });
 }

@@ -53,6 +53,21 @@ TEST(SimdNorm, AddRmsNormKeepsTheSum) {
   });
 }
 
+TEST(SimdNorm, AddRowsOfEveryRemainder) {
+  on_every_target([] {
+    for (std::size_t n : {1, 7, 16, 31, 32}) {
+      const auto x = normal_floats(3 * 40, 1), delta = normal_floats(3 * 35, 2);
+      for (std::size_t stride : {0, 35}) {
+        std::vector<float> sum = x;
+        add_rows(sum.data(), 40, delta.data(), stride, 3, n);
+        for (std::size_t r = 0; r < 3; ++r)
+          for (std::size_t i = 0; i < 40; ++i)
+            ASSERT_EQ(sum[r * 40 + i], i < n ? x[r * 40 + i] + delta[r * stride + i] : x[r * 40 + i]);
+      }
+    }
+  });
+}
+
 TEST(SimdNorm, LayerNormOfRowsFarFromZero) {
   on_every_target([] {
     for (std::size_t n : {1, 3, 16, 17, 384, 771}) {

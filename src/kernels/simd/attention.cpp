@@ -35,6 +35,7 @@ struct Scratch {
   alignas(64) float sum[kMaxRows * kLead];     // of values, unnormalised
   float max[kMaxRows];
   float weight[kMaxRows];                      // sum of probabilities
+  const float* bias[kMaxRows];                 // by key, or null
   bool rounded = false;                        // queries and probabilities as pairs of bf16, in place
   std::size_t begin[kMaxRows], end[kMaxRows];  // the keys a query vector sees
 };
@@ -111,6 +112,10 @@ void soft_cap(float cap, std::size_t n, float* scores) {
   map(scores, n, scores, [c, inverse](V32 v) { return hn::Mul(c, tanh_any(hn::Mul(v, inverse))); });
 }
 
+void add_to(float* scores, const float* bias, std::size_t n) {
+  map(scores, bias, n, scores, [](V32 a, V32 b) { return hn::Add(a, b); });
+}
+
 /// Turns one query vector's scores of keys [first, first + count) into probabilities relative to the running
 /// maximum, which it raises, rescaling what was summed before.
 void update_row(std::size_t row, std::size_t first, std::size_t count, std::size_t dim, Scratch& s) {
@@ -170,6 +175,7 @@ void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scra
     const std::size_t count = std::min(kKeyStep, end - first), offset = first / kKvBlock * block_bytes;
     scores_of<kType>(static_cast<const char*>(kv.keys) + offset, rows, dim, kv_dim(count) / kKvBlock, s);
     for (std::size_t r = 0; r < rows; ++r) {
+      if (s.bias[r] != nullptr) add_to(s.scores + r * kLead, s.bias[r] + first, count);
       if (params.softcap > 0) soft_cap(params.softcap, count, s.scores + r * kLead);
       update_row(r, first, count, dim, s);
     }
@@ -222,6 +228,7 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
   std::fill(s.sum + row * kLead, s.sum + row * kLead + dim, 0.0f);
   s.max[row] = kNone;
   s.weight[row] = 0;
+  s.bias[row] = params.relative_bias == nullptr ? nullptr : params.relative_bias - position;
   if (params.window > 0) {
     begin = std::max(begin, position + 1 > params.window ? position + 1 - params.window : 0);
     if (!params.causal) end = std::min(end, position + params.window);

@@ -20,6 +20,8 @@ struct AttentionParams {
   bool causal = true;    ///< false: every row sees all `length` keys (encoders)
   std::size_t window =
       0;  ///< if > 0: position i sees only keys j > i - window; bidirectional: |i - j| < window
+  /// If set: relative_bias[j - i] is added to the scaled score of position i with key j (MPNet).
+  const float* relative_bias = nullptr;
 };
 
 /// One head's cache.

@@ -45,6 +45,11 @@ void Add(float* x, const float* delta, std::size_t n) {
   map(x, delta, n, x, [](V32 a, V32 b) { return hn::Add(a, b); });
 }
 
+void AddRows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
+             std::size_t n) {
+  for (; rows > 0; --rows, x += x_stride, delta += delta_stride) Add(x, delta, n);
+}
+
 void LayerNorm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out) {
   const float count = static_cast<float>(n);
   const V32 mean = hn::Set(F32(), sum(x, n, [](V32 v) { return v; }) / count);
@@ -71,6 +76,7 @@ HWY_EXPORT(RmsNorm);
 HWY_EXPORT(AddRmsNorm);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(Add);
+HWY_EXPORT(AddRows);
 
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, eps, n, out);
@@ -84,6 +90,10 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   HWY_DYNAMIC_DISPATCH(LayerNorm)(x, weight, bias, eps, n, out);
 }
 void add(float* x, const float* delta, std::size_t n) { HWY_DYNAMIC_DISPATCH(Add)(x, delta, n); }
+void add_rows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
+              std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(AddRows)(x, x_stride, delta, delta_stride, rows, n);
+}
 
 }  // namespace metal_candle::simd
 #endif

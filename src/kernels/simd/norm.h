@@ -20,4 +20,8 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
 /// x[i] += delta[i].
 void add(float* x, const float* delta, std::size_t n);
 
+/// The same for `rows` rows of n values; strides count floats, 0 adds one row to all.
+void add_rows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
+              std::size_t n);
+
 }  // namespace metal_candle::simd

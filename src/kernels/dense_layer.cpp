@@ -1,0 +1,129 @@
+#include "kernels/dense_layer.h"
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "kernels/compute_pool.h"
+#include "kernels/simd/convert.h"
+#include "kernels/simd/dequantize.h"
+#include "metal_candle/error.h"
+
+namespace metal_candle {
+namespace {
+
+bool is_half_or_float(DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; }
+
+// What the stack is stored as: one element type for all parts.
+DType packed_type(std::span<const MatrixSource> parts, Products products) {
+  if (products == Products::int8) return DType::q8_0;
+  if (products == Products::bf16) return DType::bf16;
+  const DType first = parts.front().format.type;
+  for (const MatrixSource& part : parts)
+    if (part.format.type != first) return DType::f32;
+  return is_half_or_float(first) ? first : DType::f32;
+}
+
+std::size_t total_rows(std::span<const MatrixSource> parts) {
+  std::size_t n = 0;
+  for (const MatrixSource& part : parts) n += part.n;
+  return n;
+}
+
+// GGUF's q8_0: blocks of 32, an f16 scale and the codes.
+void encode_q8_0(const float* x, std::size_t k, std::byte* out) {
+  for (std::size_t i = 0; i < k; i += 32, out += 34) {
+    float largest = 0;
+    for (std::size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::abs(x[j]));
+    float scale = largest / 127;
+    std::uint16_t bits;
+    simd::f32_to_f16(&scale, 1, &bits);
+    simd::f16_to_f32(&bits, 1, &scale);  // codes fit the scale as stored
+    std::memcpy(out, &bits, 2);
+    for (std::size_t j = 0; j < 32; ++j) {
+      const float code = scale > 0 ? std::clamp(std::nearbyint(x[i + j] / scale), -127.0f, 127.0f) : 0.0f;
+      out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(code));
+    }
+  }
+}
+
+void encode(DType type, const float* x, std::size_t k, std::byte* out) {
+  if (type == DType::bf16) return simd::f32_to_bf16(x, k, reinterpret_cast<std::uint16_t*>(out));
+  if (type == DType::q8_0) return encode_q8_0(x, k, out);
+  std::memcpy(out, x, k * sizeof(float));
+}
+
+// All parts as one matrix of `type`.
+std::vector<std::byte> recode(std::span<const MatrixSource> parts, DType type) {
+  const std::size_t k = parts.front().k;
+  const std::size_t out_bytes = *byte_size(type, k);
+  std::vector<std::byte> out(total_rows(parts) * out_bytes);
+  std::byte* to = out.data();
+  for (const MatrixSource& part : parts) {
+    const std::size_t in_bytes = *byte_size(part.format.type, k);
+    compute_pool().parallel_for(part.n, 64, [&](std::size_t begin, std::size_t end) {
+      if (part.format.type == type) {
+        std::memcpy(to + begin * out_bytes, part.data.data() + begin * in_bytes, (end - begin) * in_bytes);
+        return;
+      }
+      thread_local std::vector<float> row;
+      row.resize(k);
+      for (std::size_t i = begin; i < end; ++i) {
+        simd::dequantize(part.format.type, part.data.data() + i * in_bytes, row.data(), k);
+        encode(type, row.data(), k, to + i * out_bytes);
+      }
+    });
+    to += part.n * out_bytes;
+  }
+  return out;
+}
+
+void check(std::span<const MatrixSource> parts, DType type) {
+  const std::size_t k = parts.front().k;
+  for (const MatrixSource& part : parts) {
+    const auto bytes = byte_size(part.format.type, k);
+    if (part.k != k || !bytes || part.data.size() != part.n * *bytes)
+      throw Error(ErrorCode::invalid_argument,
+                  "[dense_layer] stacked matrices must share k and hold n * k values");
+    if (!simd::can_dequantize(part.format.type))
+      throw Error(ErrorCode::unsupported,
+                  "weights of type " + std::string(name(part.format.type)) + " have no float meaning");
+  }
+  if (type == DType::q8_0 && k % 32 != 0)
+    throw Error(ErrorCode::unsupported, "int8 needs layer widths in multiples of 32, this model has " +
+                                            std::to_string(k) + "; use bf16");
+}
+
+}  // namespace
+
+DenseLayer DenseLayer::pack(std::span<const MatrixSource> parts, std::vector<float> bias, Products products,
+                            WeightArena& arena) {
+  const DType type = packed_type(parts, products);
+  check(parts, type);
+  DenseLayer out;
+  out.products_ = products;
+  out.bias_ = std::move(bias);
+  const std::size_t n = total_rows(parts);
+  if (!out.bias_.empty() && out.bias_.size() != n)
+    throw Error(ErrorCode::invalid_argument, "[dense_layer] bias must be [out_features]");
+  const bool as_it_is = parts.size() == 1 && parts.front().format.type == type;
+  const std::vector<std::byte> recoded = as_it_is ? std::vector<std::byte>() : recode(parts, type);
+  MatrixSource source;
+  source.format = type;
+  source.n = n;
+  source.k = parts.front().k;
+  source.data = as_it_is ? parts.front().data : std::span<const std::byte>(recoded);
+  out.weight_ = PackedLinear::pack({&source, 1}, arena);
+  return out;
+}
+
+std::size_t DenseLayer::packed_bytes(std::span<const MatrixSource> parts, Products products) {
+  MatrixSource source;
+  source.format = packed_type(parts, products);
+  source.n = total_rows(parts);
+  source.k = parts.front().k;
+  return PackedLinear::packed_bytes({&source, 1});
+}
+
+}  // namespace metal_candle

@@ -1,0 +1,37 @@
+// Bidirectional attention within whole sequences, on plain buffers: the encoder's. No cache outlives a call;
+// the decoder's attention op is attention.h.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/simd/attention.h"
+
+namespace metal_candle {
+
+/// cos and sin of every position, [positions][head_dim / 2] each.
+struct RopeTable {
+  std::vector<float> cos, sin;
+  /// Grows to `positions`; what is there stays.
+  void reserve(std::size_t positions, const std::vector<float>& inv_freq);
+};
+
+/// What all heads of a layer share.
+struct SequenceAttention {
+  std::size_t heads = 0;
+  std::size_t head_dim = 0;
+  std::size_t window = 0;                 ///< if > 0: |i - j| < window
+  simd::KvType type = simd::KvType::f32;  ///< of keys and values while they are multiplied
+  const RopeTable* rope = nullptr;        ///< null: no rotation
+  const float* relative_bias = nullptr;   ///< [heads][2 * bias_reach + 1]; null: none
+  std::size_t bias_reach = 0;             ///< sequences are at most bias_reach + 1 long
+
+  /// Bytes of the keys and values of one head of a sequence.
+  std::size_t scratch_bytes(std::size_t length) const { return 2 * simd::kv_bytes(type, head_dim, length); }
+
+  /// One head of one sequence. qkv: [length][3 * heads * head_dim], whose q and k are rotated in place; out:
+  /// [length][heads * head_dim]; scratch: 64-byte aligned, scratch_bytes(length).
+  void attend(float* qkv, std::size_t length, std::size_t head, std::byte* scratch, float* out) const;
+};
+
+}  // namespace metal_candle

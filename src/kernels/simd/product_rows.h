@@ -1,0 +1,29 @@
+// Rows of activations in the form in which one kind of product takes them, and the product itself. Over
+// linear.h, for callers that choose the kind: without the f32 copy that linear.h keeps beside bf16 rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/simd/linear.h"
+
+namespace metal_candle::simd {
+
+/// What a product multiplies. f32: floats, by dense weights; bf16: both operands rounded to bf16 where the
+/// target has such products (else rows stay f32), by bf16 weights; int8: blocks of 32 as int8, by q8_0
+/// weights. Sums are f32 throughout.
+enum class Products : std::uint8_t { f32, bf16, int8 };
+
+/// Bytes of a row of k values.
+std::size_t product_row_bytes(Products kind, std::size_t k);
+
+/// Columns [column, column + n) of a row that begins at `row`. column: a multiple of 32. n: int8 a multiple
+/// of 32, bf16 even unless it ends the row.
+void store_product_row(Products kind, const float* x, std::size_t n, std::size_t column, std::byte* row);
+
+/// out[r * kTileRows + j] = sum over k of row r times row j of the tile; rows are product_row_bytes(k) apart.
+/// A row's result does not depend on `rows`.
+void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
+                   const std::byte* first_row, std::size_t rows, float* out);
+
+}  // namespace metal_candle::simd

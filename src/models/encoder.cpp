@@ -1,0 +1,227 @@
+#include "models/encoder.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/simd/activation.h"
+#include "kernels/simd/dequantize.h"
+
+namespace metal_candle {
+namespace {
+
+constexpr std::size_t kLine = 64;  // bytes; parts of a buffer begin on one
+
+void activate(Activation kind, float* x, std::size_t n) {
+  if (kind == Activation::gelu) return simd::gelu(x, n, x);
+  if (kind == Activation::gelu_tanh) return simd::gelu_tanh(x, n, x);
+  simd::silu(x, n, x);
+}
+
+// What DenseLayer::apply calls to write y [rows, stride].
+auto copy_to(float* y, std::size_t stride) {
+  return [y, stride](const float* block, std::size_t row, std::size_t count, std::size_t column,
+                     std::size_t columns) {
+    for (std::size_t r = 0; r < count; ++r)
+      std::copy_n(block + r * simd::kTileRows, columns, y + (row + r) * stride + column);
+  };
+}
+
+}  // namespace
+
+std::size_t RaggedBatch::longest() const {
+  std::size_t out = 0;
+  for (std::size_t s = 0; s < sequences(); ++s) out = std::max(out, length(s));
+  return out;
+}
+
+void EmbeddingTable::read(std::size_t row, std::size_t hidden, float* out) const {
+  const std::size_t bytes = *byte_size(tensor->dtype, hidden);
+  simd::dequantize(tensor->dtype, tensor->data.data() + row * bytes, out, hidden);
+}
+
+void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::size_t longest,
+                             unsigned threads) {
+  const EncoderSpec& spec = encoder.spec();
+  const std::size_t hidden = spec.hidden, width = std::size_t{spec.heads} * spec.head_dim;
+  const auto round = [](std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; };
+  std::size_t total = 0;
+  const auto take = [&](std::size_t bytes) { return std::exchange(total, total + round(bytes)); };
+  const std::size_t hidden_at = take(tokens * hidden * sizeof(float));
+  const std::size_t qkv_at = take(tokens * 3 * width * sizeof(float));
+  const std::size_t attended_at = take(tokens * width * sizeof(float));
+  const std::size_t gate_at = take(spec.gated_mlp ? tokens * spec.intermediate * sizeof(float) : 0);
+  const std::size_t row_at = take(threads * hidden * 2 * sizeof(float));
+  const std::size_t x_at =
+      take(tokens * simd::product_row_bytes(encoder.products(), std::max(hidden, width)));
+  const std::size_t activated_at =
+      take(tokens * simd::product_row_bytes(encoder.products(), spec.intermediate));
+  head_bytes_ = 0;
+  for (const simd::KvType type : {simd::KvType::f32, simd::KvType::bf16})
+    head_bytes_ = std::max(head_bytes_, round(2 * simd::kv_bytes(type, spec.head_dim, longest)));
+  const std::size_t heads_at = take(threads * head_bytes_);
+  std::byte* base = memory_.get<std::byte>(total);
+  const auto floats = [&](std::size_t at) { return reinterpret_cast<float*>(base + at); };
+  hidden_ = floats(hidden_at);
+  qkv_ = floats(qkv_at);
+  attended_ = floats(attended_at);
+  gate_ = floats(gate_at);
+  row_ = floats(row_at);
+  x_ = base + x_at;
+  activated_ = base + activated_at;
+  heads_ = base + heads_at;
+}
+
+/// One forward pass of one batch, as one member of the team sees it. Every step ends with a barrier, so that
+/// the next may read what the others wrote.
+class Encoder::Pass {
+ public:
+  Pass(const Encoder& encoder, const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team)
+      : spec_(encoder.spec_), weights_(encoder.weights_), batch_(batch), b_(buffers), team_(team) {}
+
+  void run() {
+    embed();
+    for (std::size_t i = 0; i < spec_.layers; ++i) {
+      const EncoderLayer& layer = weights_.layers[i];
+      multiply_qkv(layer);
+      attend(layer);
+      add(layer.output, b_.x_, width());
+      normalize(layer.attention_norm, layer.mlp_pre_norm);
+      multiply_up(layer);
+      add(layer.down, b_.activated_, spec_.intermediate);
+      normalize(layer.mlp_norm,
+                i + 1 < spec_.layers ? weights_.layers[i + 1].attention_pre_norm : LayerNorm{});
+    }
+  }
+
+ private:
+  std::size_t rows() const { return batch_.tokens.size(); }
+  std::size_t hidden() const { return spec_.hidden; }
+  std::size_t width() const { return std::size_t{spec_.heads} * spec_.head_dim; }
+  ProductRows product_rows(std::byte* data, std::size_t k) const { return {weights_.products, k, data}; }
+
+  void embed() {
+    const auto [begin, end] = team_.share(rows());
+    float* part = b_.row_ + team_.index * 2 * hidden();
+    std::size_t s = 0;
+    for (std::size_t r = begin; r < end; ++r) {
+      while (batch_.begin[s + 1] <= r) ++s;
+      float* h = b_.hidden_ + r * hidden();
+      weights_.words.read(static_cast<std::size_t>(batch_.tokens[r]), hidden(), h);
+      const auto add_row = [&](const EmbeddingTable& table, std::size_t row) {
+        if (table.tensor == nullptr) return;
+        table.read(row, hidden(), part);
+        simd::add(h, part, hidden());
+      };
+      add_row(weights_.types, batch_.types.empty() ? 0 : batch_.types[r]);
+      add_row(weights_.positions, r - batch_.begin[s] + spec_.position_offset);
+    }
+    normalize(weights_.embedding_norm, weights_.layers.front().attention_pre_norm);
+  }
+
+  // h = norm(h), x = pre_norm(h), row by row.
+  void normalize(const LayerNorm& norm, const LayerNorm& pre_norm) {
+    const auto [begin, end] = team_.share(rows());
+    const ProductRows x = product_rows(b_.x_, hidden());
+    float* normalized = b_.row_ + team_.index * 2 * hidden();
+    for (std::size_t r = begin; r < end; ++r) {
+      float* h = b_.hidden_ + r * hidden();
+      if (!norm.weight.empty()) apply(norm, h, h);
+      if (pre_norm.weight.empty()) {
+        x.store(r, 0, h, hidden());
+      } else {
+        apply(pre_norm, h, normalized);
+        x.store(r, 0, normalized, hidden());
+      }
+    }
+    team_.barrier();
+  }
+  void apply(const LayerNorm& norm, const float* x, float* out) const {
+    simd::layer_norm(x, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(), spec_.norm_eps,
+                     hidden(), out);
+  }
+
+  void multiply_qkv(const EncoderLayer& layer) {
+    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, 3 * width()));
+    team_.barrier();
+  }
+
+  void attend(const EncoderLayer& layer) {
+    const std::size_t tasks = batch_.sequences() * spec_.heads;
+    std::byte* scratch = b_.heads_ + team_.index * b_.head_bytes_;
+    for (std::size_t task = team_.index; task < tasks; task += team_.size) {
+      const std::size_t s = task / spec_.heads, first = batch_.begin[s];
+      layer.attention.attend(b_.qkv_ + first * 3 * width(), batch_.length(s), task % spec_.heads, scratch,
+                             b_.attended_ + first * width());
+    }
+    team_.barrier();
+    const ProductRows x = product_rows(b_.x_, width());
+    const auto [begin, end] = team_.share(rows());
+    for (std::size_t r = begin; r < end; ++r) x.store(r, 0, b_.attended_ + r * width(), width());
+    team_.barrier();
+  }
+
+  void multiply_up(const EncoderLayer& layer) {
+    const ProductRows x = product_rows(b_.x_, hidden()),
+                      out = product_rows(b_.activated_, spec_.intermediate);
+    // A member computes the same columns of both matrices.
+    if (spec_.gated_mlp) layer.gate.apply(x, rows(), team_, copy_to(b_.gate_, spec_.intermediate));
+    layer.up.apply(
+        x, rows(), team_,
+        [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
+          activate(spec_.activation, block, count * simd::kTileRows);
+          for (std::size_t r = 0; r < count; ++r) {
+            float* from = block + r * simd::kTileRows;
+            if (spec_.gated_mlp) {
+              const float* gate = b_.gate_ + (row + r) * spec_.intermediate + column;
+              for (std::size_t c = 0; c < columns; ++c) from[c] *= gate[c];
+            }
+            out.store(row + r, column, from, columns);
+          }
+        });
+    team_.barrier();
+  }
+
+  // h += layer(x).
+  void add(const DenseLayer& layer, std::byte* x, std::size_t k) {
+    layer.apply(
+        product_rows(x, k), rows(), team_,
+        [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
+          simd::add_rows(b_.hidden_ + row * hidden() + column, hidden(), block, simd::kTileRows, count,
+                         columns);
+        });
+    team_.barrier();
+  }
+
+  const EncoderSpec& spec_;
+  const EncoderWeights& weights_;
+  const RaggedBatch& batch_;
+  EncoderBuffers& b_;
+  const Team& team_;
+};
+
+Encoder::Encoder(EncoderSpec spec, EncoderWeights weights)
+    : spec_(std::move(spec)), weights_(std::move(weights)) {
+  for (std::size_t i = 0; i < spec_.inv_freq.size(); ++i) rope_.push_back(std::make_unique<RopeTable>());
+  for (std::size_t i = 0; i < spec_.layers; ++i) {
+    SequenceAttention& a = weights_.layers[i].attention;
+    a.heads = spec_.heads;
+    a.head_dim = spec_.head_dim;
+    a.window = spec_.window.empty() ? 0 : spec_.window[i];
+    a.type = weights_.products == Products::f32 ? simd::KvType::f32 : simd::KvType::bf16;
+    if (!spec_.rope.empty()) a.rope = rope_[static_cast<std::size_t>(spec_.rope[i])].get();
+    if (!weights_.relative_bias.empty()) {
+      a.relative_bias = weights_.relative_bias.data();
+      a.bias_reach = spec_.max_length - 1;
+    }
+  }
+}
+
+void Encoder::reserve_positions(std::size_t longest) {
+  for (std::size_t i = 0; i < rope_.size(); ++i) rope_[i]->reserve(longest, spec_.inv_freq[i]);
+}
+
+void Encoder::forward(const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team) const {
+  Pass(*this, batch, buffers, team).run();
+}
+
+}  // namespace metal_candle

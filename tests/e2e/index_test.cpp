@@ -1,0 +1,71 @@
+// index build, add and query as a user runs them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/json.h"
+#include "e2e/run_program.h"
+#include "support/temp_dir.h"
+
+namespace metal_candle::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::string kModel = MC_GOLDEN_DIR "/embeddings/modernbert";  // no prompts: a text finds itself
+
+class Index : public testing::Test {
+ protected:
+  TempDir folder;
+  std::string index = (folder / "my.index").string(), texts = (folder / "texts").string();
+
+  void SetUp() override {
+    folder.write("texts/cats.txt", "the cat sat on the mat.\n\nwho is it?\n");
+    folder.write("texts/deep/banks.txt", "a river bank\r\n\r\nmoney in a bank, 42 times");
+    folder.write("texts/binary", std::string_view("\0\1\2", 3));
+    folder.write("texts/empty.txt", "");
+  }
+  RunResult run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "index");
+    arguments.insert(arguments.end(), {"--index", index});
+    return run_program(arguments);
+  }
+};
+
+TEST_F(Index, BuildQueryChangeAddQuery) {
+  const RunResult built = run({"build", "-m", kModel, texts});
+  EXPECT_EQ(built.code, 0) << built.err;
+  EXPECT_THAT(built.err, HasSubstr("2 files indexed, 4 passages in all; 1 are not UTF-8 text"));
+  const RunResult found = run({"query", "a river bank", "--top", "2"});
+  EXPECT_EQ(found.code, 0) << found.err;
+  const auto out = lines(found.out);
+  ASSERT_EQ(out.size(), 2u);
+  const Json best = Json::parse(out[0]);
+  EXPECT_EQ(best["text"], "a river bank");
+  EXPECT_THAT(best["file"].get<std::string>(), HasSubstr("deep/banks.txt"));
+  EXPECT_EQ(best["passage"], 0);
+  EXPECT_NEAR(best["score"].get<double>(), 1, 1e-5);
+
+  EXPECT_THAT(run({"add", texts}).err, HasSubstr("0 files indexed, 4 passages"));
+  folder.write("texts/cats.txt", "the dog, the dog and the dog");
+  EXPECT_THAT(run({"add", texts}).err, HasSubstr("1 files indexed, 3 passages"));
+  EXPECT_EQ(Json::parse(lines(run({"query", "the dog, the dog and the dog"}).out).at(0))["passage"], 0);
+}
+
+TEST_F(Index, ErrorsAreOneLine) {
+  const auto fails = [&](std::vector<std::string> arguments, const std::string& part) {
+    const RunResult r = run(std::move(arguments));
+    EXPECT_EQ(r.code, 2);
+    EXPECT_EQ(lines(r.err).size(), 1u) << r.err;
+    EXPECT_THAT(r.err, HasSubstr(part));
+  };
+  fails({"query", "x"}, "index build");
+  fails({"build", "-m", kModel, texts + "/none"}, "no such file or folder");
+  fails({"query", "x"}, "index build");
+  EXPECT_EQ(run({"build", "-m", kModel, texts}).code, 0);
+  fails({"build", "-m", kModel, texts}, "index add");
+  fails({"query", "x", "-m", MC_GOLDEN_DIR "/embeddings/xlm-roberta"}, "32 values");
+  fails({"add", texts, "-m", MC_GOLDEN_DIR "/embeddings/xlm-roberta"}, "32 values");
+}
+
+}  // namespace
+}  // namespace metal_candle::test
