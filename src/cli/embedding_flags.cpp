@@ -9,10 +9,7 @@ void EmbeddingFlags::add_to(CLI::App& app, bool required) {
       ->required(required)
       ->type_name("PATH")
       ->group("Model");
-  app.add_option("-t,--threads", threads, "Compute threads (default: the CPUs this process may use)")
-      ->check(count_from(1))
-      ->type_name("N")
-      ->group("Model");
+  add_threads(app, threads);
   app.add_option("--dtype", dtype, "How products are computed (default: bf16)")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}).description(""))
       ->type_name("f32|bf16|int8")

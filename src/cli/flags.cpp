@@ -72,6 +72,13 @@ std::pair<std::int32_t, float> parse_bias(const std::string& text) {
 
 }  // namespace
 
+void add_threads(CLI::App& app, unsigned& threads) {
+  app.add_option("-t,--threads", threads, "Compute threads (default: the CPUs this process may use)")
+      ->check(count_from(1))
+      ->type_name("N")
+      ->group("Model");
+}
+
 void ModelFlags::add_to(CLI::App& app, bool positional) {
   app.add_option(positional ? "-m,--model,MODEL" : "-m,--model", model,
                  "Model: a .gguf or .safetensors file, a Hugging Face directory, or the\nname of one in "
@@ -79,10 +86,7 @@ void ModelFlags::add_to(CLI::App& app, bool positional) {
       ->required()
       ->type_name("PATH")
       ->group("Model");
-  app.add_option("-t,--threads", threads, "Compute threads (default: the CPUs this process may use)")
-      ->check(count_from(1))
-      ->type_name("N")
-      ->group("Model");
+  add_threads(app, threads);
   app.add_option("--device", device, "Where to compute (default: auto)")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}).description(""))
       ->type_name("auto|cpu|gpu")

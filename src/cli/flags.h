@@ -14,6 +14,9 @@
 
 namespace metal_candle::cli {
 
+/// --threads, in the group "Model".
+void add_threads(CLI::App& app, unsigned& threads);
+
 /// --model, --threads, --device, --ctx-size, --kv-dtype.
 struct ModelFlags {
   std::string model;

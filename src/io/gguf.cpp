@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "io/byte_reader.h"
+#include "io/fail.h"
 
 namespace metal_candle {
 namespace {
@@ -64,16 +65,6 @@ constexpr std::array<StorageType, 42> kStorageTypes{{
     {"NVFP4"},
     {"Q1_0"},
 }};
-
-[[noreturn]] void fail(std::string_view file, const std::string& why,
-                       ErrorCode code = ErrorCode::malformed_file) {
-  throw Error(code, quote_path(file) + ": " + why);
-}
-
-[[noreturn]] void fail_tensor(std::string_view file, std::string_view tensor, const std::string& why,
-                              ErrorCode code = ErrorCode::malformed_file) {
-  fail(file, "tensor " + quote(tensor) + " " + why, code);
-}
 
 DType read_dtype(ByteReader& reader, std::string_view tensor) {
   const auto number = reader.read<std::uint32_t>("the type of tensor", tensor);
@@ -166,17 +157,17 @@ const StoredTensor* GgufFile::find(std::string_view tensor) const noexcept {
 }
 
 void GgufFile::read(std::span<const std::byte> bytes) {
-  if (!has_magic(bytes)) fail(name_, "is not a GGUF file: it does not begin with \"GGUF\"");
+  if (!has_magic(bytes)) fail_file(name_, "is not a GGUF file: it does not begin with \"GGUF\"");
   ByteReader reader(bytes, name_);
   reader.take(kMagic.size(), "the magic number");
   version_ = reader.read<std::uint32_t>("the version");
   if (version_ != 0 && (version_ & 0xffff) == 0) {
-    fail(name_, "is a big-endian GGUF file, which is not supported; convert it to little-endian",
-         ErrorCode::unsupported);
+    fail_file(name_, "is a big-endian GGUF file, which is not supported; convert it to little-endian",
+              ErrorCode::unsupported);
   }
   if (version_ != 2 && version_ != 3) {
-    fail(name_, "has GGUF version " + std::to_string(version_) + "; versions 2 and 3 are supported",
-         ErrorCode::unsupported);
+    fail_file(name_, "has GGUF version " + std::to_string(version_) + "; versions 2 and 3 are supported",
+              ErrorCode::unsupported);
   }
   const auto tensor_count = reader.read<std::uint64_t>("the tensor count");
   const auto entry_count = reader.read<std::uint64_t>("the metadata count");
@@ -185,15 +176,15 @@ void GgufFile::read(std::span<const std::byte> bytes) {
   constexpr std::uint64_t kSmallestTensor = 8 + 4 + 8 + 4 + 8;
   if (entry_count > reader.remaining() / kSmallestEntry ||
       tensor_count > reader.remaining() / kSmallestTensor) {
-    fail(name_, "claims " + std::to_string(entry_count) + " metadata keys and " +
-                    std::to_string(tensor_count) + " tensors, more than its " + std::to_string(bytes.size()) +
-                    " bytes can hold; it is truncated or corrupt");
+    fail_file(name_, "claims " + std::to_string(entry_count) + " metadata keys and " +
+                         std::to_string(tensor_count) + " tensors, more than its " +
+                         std::to_string(bytes.size()) + " bytes can hold; it is truncated or corrupt");
   }
   metadata_ = GgufMetadata::read(reader, entry_count);
   alignment_ = metadata_.optional_u64("general.alignment").value_or(kDefaultAlignment);
   if (!std::has_single_bit(alignment_)) {
-    fail(name_,
-         "metadata key \"general.alignment\" must be a power of two, not " + std::to_string(alignment_));
+    fail_file(name_,
+              "metadata key \"general.alignment\" must be a power of two, not " + std::to_string(alignment_));
   }
   read_tensors(reader, tensor_count, bytes);
 }
@@ -210,7 +201,7 @@ void GgufFile::read_tensors(ByteReader& reader, std::uint64_t count, std::span<c
   const auto padded = checked_add<std::uint64_t>(reader.position(), alignment_ - 1);
   const std::uint64_t data_begin = padded ? *padded / alignment_ * alignment_ : bytes.size();
   if (data_begin > bytes.size())
-    fail(name_, "ends before its tensor data; it is truncated, download it again");
+    fail_file(name_, "ends before its tensor data; it is truncated, download it again");
   const auto data = bytes.subspan(static_cast<std::size_t>(data_begin));
   for (Record& record : records) {
     if (record.offset % alignment_ != 0) {

@@ -59,9 +59,9 @@ fs::path find_model(const fs::path& path) {
   const fs::path repository =
       cache_directory() / ("models--" + name.substr(0, slash) + "--" + name.substr(slash + 1));
   const std::optional<std::string> revision = read_text_file(repository / "refs" / "main");
-  fs::path snapshot =
-      revision ? repository / "snapshots" / revision->substr(0, revision->find_first_of(" \r\n"))
-               : fs::path();
+  fs::path snapshot = revision
+                          ? repository / "snapshots" / revision->substr(0, revision->find_first_of(" \r\n"))
+                          : fs::path();
   if (!revision || !fs::is_directory(snapshot, ignored))
     throw Error(ErrorCode::not_found, quote_path(path) + ": no such file, and no such model in " +
                                           quote_path(cache_directory()) +

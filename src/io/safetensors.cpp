@@ -9,6 +9,7 @@
 
 #include "core/checked.h"
 #include "core/json.h"
+#include "io/fail.h"
 #include "io/quote.h"
 
 namespace metal_candle {
@@ -36,16 +37,6 @@ constexpr std::array<NamedType, 13> kTypes{{{"F32", DType::f32},
                                             {"U64", DType::u64},
                                             {"BOOL", DType::boolean}}};
 
-[[noreturn]] void fail(std::string_view file, const std::string& why,
-                       ErrorCode code = ErrorCode::malformed_file) {
-  throw Error(code, quote_path(file) + ": " + why);
-}
-
-[[noreturn]] void fail_tensor(std::string_view file, std::string_view tensor, const std::string& why,
-                              ErrorCode code = ErrorCode::malformed_file) {
-  fail(file, "tensor " + quote(tensor) + " " + why, code);
-}
-
 /// The JSON text of the header and, behind it, the data.
 struct Parts {
   std::string_view header;
@@ -55,19 +46,20 @@ struct Parts {
 Parts split(std::span<const std::byte> bytes, std::string_view file) {
   static_assert(std::endian::native == std::endian::little, "model files are read in place, little-endian");
   std::uint64_t length = 0;
-  if (bytes.size() < sizeof(length)) fail(file, "is not a safetensors file: it has fewer than 8 bytes");
+  if (bytes.size() < sizeof(length)) fail_file(file, "is not a safetensors file: it has fewer than 8 bytes");
   std::memcpy(&length, bytes.data(), sizeof(length));
   const auto rest = bytes.subspan(sizeof(length));
   if (length > kLargestHeader) {
-    fail(file, "is not a safetensors file: its header would have " + std::to_string(length) +
-                   " bytes; at most 100 MB are allowed");
+    fail_file(file, "is not a safetensors file: its header would have " + std::to_string(length) +
+                        " bytes; at most 100 MB are allowed");
   }
   if (length > rest.size()) {
-    fail(file, "ends inside its header of " + std::to_string(length) +
-                   " bytes; it is truncated or corrupt, download it again");
+    fail_file(file, "ends inside its header of " + std::to_string(length) +
+                        " bytes; it is truncated or corrupt, download it again");
   }
   const std::string_view header(reinterpret_cast<const char*>(rest.data()), static_cast<std::size_t>(length));
-  if (!header.starts_with('{')) fail(file, "is not a safetensors file: its header does not begin with '{'");
+  if (!header.starts_with('{'))
+    fail_file(file, "is not a safetensors file: its header does not begin with '{'");
   return {header, rest.subspan(header.size())};
 }
 
@@ -148,15 +140,15 @@ void place(std::vector<Record>& records, std::span<const std::byte> data, std::s
                                       static_cast<std::size_t>(record.end - record.begin));
   }
   if (expected != data.size()) {
-    fail(file,
-         "has " + std::to_string(data.size() - expected) + " bytes after its last tensor; it is corrupt");
+    fail_file(file, "has " + std::to_string(data.size() - expected) +
+                        " bytes after its last tensor; it is corrupt");
   }
 }
 
 void read_metadata(const Json& values, std::map<std::string, std::string>& out, std::string_view file) {
-  if (!values.is_object()) fail(file, "\"__metadata__\" is not a JSON object");
+  if (!values.is_object()) fail_file(file, "\"__metadata__\" is not a JSON object");
   for (const auto& [key, value] : values.items()) {
-    if (!value.is_string()) fail(file, "\"__metadata__\" key " + quote(key) + " is not a string");
+    if (!value.is_string()) fail_file(file, "\"__metadata__\" key " + quote(key) + " is not a string");
     out.emplace(key, value.get<std::string>());
   }
 }
@@ -204,9 +196,9 @@ SafetensorsModel SafetensorsModel::open(const std::filesystem::path& path) {
   for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
     if (std::filesystem::exists(path / name, ignored)) return open(path / name);
   }
-  fail(path.native(),
-       "holds neither model.safetensors nor model.safetensors.index.json; give a model directory",
-       ErrorCode::not_found);
+  fail_file(path.native(),
+            "holds neither model.safetensors nor model.safetensors.index.json; give a model directory",
+            ErrorCode::not_found);
 }
 
 SafetensorsModel SafetensorsModel::open(MappedFile file) {
@@ -226,7 +218,7 @@ void SafetensorsModel::add_shards(const MappedFile& file) {
   const Json index = parse_json(text_of(file), quote_path(name), {.unique_keys = true});
   const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
   if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
-    fail(name, "has no \"weight_map\" of tensors to shards");
+    fail_file(name, "has no \"weight_map\" of tensors to shards");
   }
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : weight_map->items()) {
