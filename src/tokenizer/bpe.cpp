@@ -53,10 +53,13 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge>
   for (unsigned byte = 0; byte < 256; ++byte) {
     const ByteLevelChar& c = kByteLevelChars[byte];
     byte_ids_[byte] = vocabulary_->find({c.utf8, c.length});
+    const char self = static_cast<char>(byte);
+    ascii_ids_[byte] = byte < 0x80 ? vocabulary_->find({&self, 1}) : -1;
     constexpr char kHex[] = "0123456789ABCDEF";
     const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
     fallback_ids_[byte] = vocabulary_->find({name, sizeof name});
   }
+  word_start_id_ = vocabulary_->find(kWordStart);
   reachable_ = std::make_unique<std::atomic<std::uint8_t>[]>(vocabulary_->size());
 }
 
@@ -165,6 +168,27 @@ void Bpe::character_symbols(std::string_view piece, std::vector<TokenId>& out) c
   if (unknown_held) out.push_back(options_.unknown);
 }
 
+std::size_t Bpe::known_characters(std::string_view piece, TokenId* ids) const {
+  if (!options_.continuing_prefix.empty() || !options_.end_suffix.empty()) return 0;
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < piece.size(); ++count) {
+    const auto byte = static_cast<unsigned char>(piece[at]);
+    if (byte < 0x80) {
+      ids[count] = ascii_ids_[byte];
+      ++at;
+    } else if (piece.substr(at).starts_with(kWordStart)) {
+      ids[count] = word_start_id_;
+      at += kWordStart.size();
+    } else {
+      const std::size_t length = read_utf8(piece, at).length;
+      ids[count] = vocabulary_->find(piece.substr(at, length));
+      at += length;
+    }
+    if (ids[count] < 0) return 0;
+  }
+  return count;
+}
+
 /// Merging with a heap over a linked list, for long words.
 struct Bpe::LongWord {
   struct Node {
@@ -217,7 +241,10 @@ struct Bpe::LongWord {
 void Bpe::merge(std::string_view piece, std::vector<TokenId>& out) const {
   TokenId ids[kShort];
   std::size_t count = 0;
-  if (options_.byte_level && piece.size() <= kShort) {
+  if (piece.size() <= kShort && !options_.byte_level) count = known_characters(piece, ids);
+  if (count > 0) {
+    // nothing unknown in it
+  } else if (options_.byte_level && piece.size() <= kShort) {
     for (const char c : piece) {
       TokenId id = byte_ids_[static_cast<unsigned char>(c)];
       if (id < 0) id = options_.unknown;

@@ -55,6 +55,9 @@ class Bpe final : public TokenModel {
   void encode_word(std::string_view piece, std::vector<TokenId>& out) const;
   TokenId whole(std::string_view piece) const;
   void character_symbols(std::string_view piece, std::vector<TokenId>& out) const;
+  /// The characters of a short piece, if each is in the vocabulary and needs no affix; else 0. The common
+  /// case.
+  std::size_t known_characters(std::string_view piece, TokenId* ids) const;
   void merge(std::string_view piece, std::vector<TokenId>& out) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
@@ -62,6 +65,8 @@ class Bpe final : public TokenModel {
   std::vector<Rule> rules_;    // open addressing, a power of two
   bool cut_at_words_ = false;  // no merge reaches over the start of a word (▁): each word is merged alone
   std::array<TokenId, 256> byte_ids_;
+  std::array<TokenId, 256> ascii_ids_;  ///< of the characters themselves
+  TokenId word_start_id_ = -1;
   std::array<TokenId, 256> fallback_ids_;
   // Whether the merges lead from a token's text to that token: 0 not tried, 1 yes, 2 no. Filled as
   // words come by; every thread computes the same value, so relaxed order is enough.
