@@ -4,6 +4,9 @@
 
 #include <atomic>
 #include <stdexcept>
+#include <vector>
+
+#include "mlx/stream.h"
 
 namespace metal_candle {
 namespace {
@@ -38,6 +41,23 @@ TEST(Engine, WorksBetweenCommandsUntilIdle) {
   while (steps < 50) std::this_thread::yield();
   EXPECT_EQ(engine.call([&] { return steps.load(); }), 50);
   engine.call([&] { engine.set_idle_work({}); });
+}
+
+// MLX never ends a stream's thread: were each engine to make a stream, a program that reloads models would
+// collect threads and their working memory.
+TEST(Engine, StreamsPassFromEnginesThatEndedToNewOnes) {
+  namespace mx = mlx::core;
+  const auto stream_of = [](Engine& engine) {
+    return engine.call([] { return mx::default_stream(mx::Device::cpu); });
+  };
+  Engine first, second;
+  EXPECT_NE(stream_of(first), stream_of(second));
+  const std::size_t before = mx::get_streams().size();
+  for (int i = 0; i < 8; ++i) {
+    Engine engine;
+    stream_of(engine);
+  }
+  EXPECT_LE(mx::get_streams().size(), before + 1);
 }
 
 }  // namespace
