@@ -150,6 +150,10 @@ void GenerationFlags::add_to(CLI::App& app) {
       ->allow_extra_args(false)
       ->type_name("TEXT")
       ->group("Length");
+  app.add_option("--stop-token", options.stop_tokens, "End at this token id (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("ID")
+      ->group("Length");
   app.add_flag("--ignore-eos", options.ignore_eos, "Go on past the model's end token")->group("Length");
 }
 

@@ -128,11 +128,15 @@ void Model::Impl::start(std::shared_ptr<Generation> generation) {
                                                  " tokens leave no room in the context of " +
                                                  std::to_string(context_size) +
                                                  "; shorten it or raise the context size");
-  for (TokenId id : request.prompt)
-    if (id < 0 || static_cast<std::uint32_t>(id) >= info.vocab_size)
-      throw Error(ErrorCode::invalid_argument, "token id " + std::to_string(id) +
-                                                   " is outside the vocabulary of " +
+  const auto check_vocabulary = [&](const std::vector<TokenId>& ids, const char* what) {
+    for (const TokenId id : ids) {
+      if (id >= 0 && static_cast<std::uint32_t>(id) < info.vocab_size) continue;
+      throw Error(ErrorCode::invalid_argument, what + std::to_string(id) + " is outside the vocabulary of " +
                                                    std::to_string(info.vocab_size));
+    }
+  };
+  check_vocabulary(request.prompt, "token id ");
+  check_vocabulary(request.stop.tokens, "stop token ");
   validate(request.sampling);
   engine_.post([this, generation = std::move(generation)] { scheduler_->add(generation); });
 }

@@ -170,6 +170,8 @@ TEST_F(BadInput, FlagsOutOfRange) {
       {{"--kv-dtype", "q2"}, "--kv-dtype"},
       {{"--seed", "x"}, "--seed"},
       {{"--stop", ""}, "stop"},
+      {{"--stop-token", "x"}, "--stop-token"},
+      {{"--stop-token", "-1"}, "stop token -1"},
       {{"--logit-bias", "3"}, "--logit-bias"},
       {{"--logit-bias", "999=1"}, "999"},
       {{"--logprobs", "2"}, "--json"},

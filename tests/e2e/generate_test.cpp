@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/json.h"
@@ -121,6 +122,16 @@ TEST(Generate, StopsBeforeAStopString) {
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_EQ(parse(run).text, text.substr(0, at));
   EXPECT_EQ(parse(run).summary["finish_reason"], "stop");
+}
+
+TEST(Generate, StopsAtAStopToken) {
+  const JsonRun free = parse(generate({"--prompt", "1, 2, 3, 4,", "--max-tokens", "24", "--json"}));
+  const std::string token = std::to_string(free.ids.at(5));
+  const JsonRun run =
+      parse(generate({"--prompt", "1, 2, 3, 4,", "--max-tokens", "24", "--json", "--stop-token", token}));
+  const auto first = std::find(free.ids.begin(), free.ids.end(), free.ids[5]);
+  EXPECT_EQ(run.ids, std::vector<std::int32_t>(free.ids.begin(), first + 1));
+  EXPECT_EQ(run.summary["finish_reason"], "stop");
 }
 
 TEST(Generate, LengthIsExact) {
