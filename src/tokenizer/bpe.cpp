@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
-#include <queue>
+#include <limits>
 
 #include "tokenizer/byte_level.h"
 #include "tokenizer/unicode.h"
@@ -13,6 +12,8 @@ namespace {
 
 constexpr std::size_t kShort = 48;  // symbols up to which the quadratic loop wins
 constexpr std::string_view kWordStart = "▁";
+constexpr char32_t kWordStartCode = U'▁';
+constexpr std::size_t kWord = 24;         // bytes up to which a piece is not worth cutting
 constexpr std::size_t kStackBytes = 128;  // pre-tokens up to this size are spelled on the stack
 
 std::uint64_t pair_of(TokenId left, TokenId right) {
@@ -25,6 +26,14 @@ std::size_t slot_of(std::uint64_t pair, std::size_t mask) {
 }
 
 }  // namespace
+
+inline const Bpe::Rule& Bpe::rule(TokenId left, TokenId right) const noexcept {
+  const std::uint64_t pair = pair_of(left, right);
+  const std::size_t mask = rules_.size() - 1;
+  std::size_t at = slot_of(pair, mask);
+  while (rules_[at].rank != kNoRank && rules_[at].pair != pair) at = (at + 1) & mask;
+  return rules_[at];
+}
 
 std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_view left,
                                    std::string_view right, std::size_t rank, std::string_view prefix,
@@ -49,7 +58,6 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge>
     while (rules_[at].rank != kNoRank && rules_[at].pair != pair) at = (at + 1) & mask;
     rules_[at] = {pair, merge.rank, merge.merged};  // a repeated rule: the last counts
   }
-  cut_at_words_ = words_are_separate();
   for (unsigned byte = 0; byte < 256; ++byte) {
     const ByteLevelChar& c = kByteLevelChars[byte];
     byte_ids_[byte] = vocabulary_->find({c.utf8, c.length});
@@ -60,28 +68,25 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge>
     fallback_ids_[byte] = vocabulary_->find({name, sizeof name});
   }
   word_start_id_ = vocabulary_->find(kWordStart);
+  if (may_cut(merges)) {
+    borders_.emplace();
+    for (const BpeMerge& merge : merges)
+      borders_->add(vocabulary_->piece(merge.left), vocabulary_->piece(merge.right), options_.byte_level);
+  }
   reachable_ = std::make_unique<std::atomic<std::uint8_t>[]>(vocabulary_->size());
 }
 
-bool Bpe::words_are_separate() const {
-  if (options_.byte_level || options_.ignore_merges || !options_.continuing_prefix.empty() ||
-      !options_.end_suffix.empty() || vocabulary_->find(kWordStart) < 0) {
+bool Bpe::may_cut(std::span<const BpeMerge> merges) const {
+  if (options_.ignore_merges || !options_.continuing_prefix.empty() || !options_.end_suffix.empty())
     return false;
-  }
-  return std::all_of(rules_.begin(), rules_.end(), [&](const Rule& r) {
-    if (r.rank == kNoRank) return true;
-    std::string_view text = vocabulary_->piece(r.merged);
-    while (text.starts_with(kWordStart)) text.remove_prefix(kWordStart.size());
-    return text.find(kWordStart) == std::string_view::npos;
-  });
-}
-
-const Bpe::Rule& Bpe::rule(TokenId left, TokenId right) const noexcept {
-  const std::uint64_t pair = pair_of(left, right);
-  const std::size_t mask = rules_.size() - 1;
-  std::size_t at = slot_of(pair, mask);
-  while (rules_[at].rank != kNoRank && rules_[at].pair != pair) at = (at + 1) & mask;
-  return rules_[at];
+  if (options_.byte_level)
+    return std::all_of(byte_ids_.begin(), byte_ids_.end(), [](TokenId id) { return id >= 0; });
+  if (!options_.byte_fallback) return true;
+  const auto stands_for_byte = [&](TokenId id) {  // its text is not the text that it came from
+    return std::find(fallback_ids_.begin(), fallback_ids_.end(), id) != fallback_ids_.end();
+  };
+  return std::none_of(merges.begin(), merges.end(),
+                      [&](const BpeMerge& m) { return stands_for_byte(m.left) || stands_for_byte(m.right); });
 }
 
 TokenId Bpe::whole(std::string_view piece) const {
@@ -104,15 +109,25 @@ TokenId Bpe::whole(std::string_view piece) const {
 }
 
 void Bpe::encode(std::string_view piece, std::vector<TokenId>& out) const {
-  if (!cut_at_words_) return encode_word(piece, out);
-  std::size_t begin = 0, from = 0;
-  for (;;) {
-    while (piece.substr(from).starts_with(kWordStart)) from += kWordStart.size();
-    const std::size_t end = std::min(piece.find(kWordStart, from), piece.size());
-    encode_word(piece.substr(begin, end - begin), out);
-    if (end == piece.size()) return;
-    begin = from = end;
+  if (!borders_ || piece.size() <= kWord) return encode_word(piece, out);
+  std::size_t begin = 0, at = 0;
+  char32_t before = 0;
+  bool known_before = false;
+  while (at < piece.size()) {
+    const Utf8Char c =
+        options_.byte_level ? Utf8Char{static_cast<unsigned char>(piece[at]), 1, true} : read_utf8(piece, at);
+    // Unknown characters may vanish or become one token with others: no cut beside them.
+    const bool known = options_.byte_level || (c.code < 0x80 && ascii_ids_[c.code] >= 0) ||
+                       (c.code == kWordStartCode && word_start_id_ >= 0);
+    if (known && known_before && !borders_->joined(before, c.code)) {
+      encode_word(piece.substr(begin, at - begin), out);
+      begin = at;
+    }
+    before = c.code;
+    known_before = known;
+    at += c.length;
   }
+  if (begin < at) encode_word(piece.substr(begin), out);
 }
 
 void Bpe::encode_word(std::string_view piece, std::vector<TokenId>& out) const {
@@ -168,8 +183,15 @@ void Bpe::character_symbols(std::string_view piece, std::vector<TokenId>& out) c
   if (unknown_held) out.push_back(options_.unknown);
 }
 
-std::size_t Bpe::known_characters(std::string_view piece, TokenId* ids) const {
+std::size_t Bpe::known_symbols(std::string_view piece, TokenId* ids) const {
   if (!options_.continuing_prefix.empty() || !options_.end_suffix.empty()) return 0;
+  if (options_.byte_level) {
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      ids[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
+      if (ids[i] < 0) return 0;
+    }
+    return piece.size();
+  }
   std::size_t count = 0;
   for (std::size_t at = 0; at < piece.size(); ++count) {
     const auto byte = static_cast<unsigned char>(piece[at]);
@@ -189,98 +211,143 @@ std::size_t Bpe::known_characters(std::string_view piece, TokenId* ids) const {
   return count;
 }
 
-/// Merging with a heap over a linked list, for long words.
+/// Merging over a linked list, for long words. A tree of minima over the ranks, 16 to a node, finds the
+/// lowest and leftmost: a merge changes three neighbours, which mostly share their nodes.
 struct Bpe::LongWord {
+  static constexpr std::uint32_t kEnd = ~std::uint32_t{0};
+  static constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();  // ranks are below
+  static constexpr std::size_t kFan = 16;
   struct Node {
     TokenId id;
     std::uint32_t previous, next;
+    const Rule* rule;  // with the next
   };
-  struct Candidate {
-    std::uint32_t rank, at;
-    TokenId left, right;
-    bool operator<(const Candidate& other) const {  // the heap's top: lowest rank, then leftmost
-      return rank != other.rank ? rank > other.rank : at > other.at;
-    }
-  };
-  static constexpr std::uint32_t kEnd = ~std::uint32_t{0};
 
-  static void merge(const Bpe& bpe, std::span<const TokenId> symbols, std::vector<TokenId>& out) {
-    std::vector<Node> nodes(symbols.size());
-    std::vector<Candidate> initial;
-    const auto count = static_cast<std::uint32_t>(symbols.size());
-    for (std::uint32_t i = 0; i < count; ++i) {
-      nodes[i] = {symbols[i], i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1};
-      if (i + 1 == count) break;
-      const Rule& r = bpe.rule(symbols[i], symbols[i + 1]);
-      if (r.rank != kNoRank) initial.push_back({r.rank, i, symbols[i], symbols[i + 1]});
+  const Bpe& bpe;
+  std::vector<Node> nodes;
+  std::vector<std::int32_t> minima;  // the ranks, then each level above, in whole groups of kFan
+  std::vector<std::size_t> levels;   // where each begins
+
+  LongWord(const Bpe& merges, std::span<const TokenId> symbols) : bpe(merges), nodes(symbols.size()) {
+    std::size_t total = 0;
+    for (std::size_t n = symbols.size();; n = (n + kFan - 1) / kFan) {
+      levels.push_back(total);
+      total += (n + kFan - 1) / kFan * kFan;
+      if (n <= kFan) break;
     }
-    std::priority_queue<Candidate> queue(std::less<Candidate>{}, std::move(initial));
-    const auto consider = [&](std::uint32_t at) {
-      const TokenId left = nodes[at].id, right = nodes[nodes[at].next].id;
-      const Rule& r = bpe.rule(left, right);
-      if (r.rank != kNoRank) queue.push({r.rank, at, left, right});
-    };
-    while (!queue.empty()) {
-      const Candidate top = queue.top();
-      queue.pop();
-      Node& node = nodes[top.at];
-      if (node.id != top.left || node.next == kEnd || nodes[node.next].id != top.right) continue;  // outdated
-      node.id = bpe.rule(top.left, top.right).merged;
-      nodes[node.next].id = -1;
-      node.next = nodes[node.next].next;
-      if (node.next != kEnd) {
-        nodes[node.next].previous = top.at;
-        consider(top.at);
-      }
-      if (node.previous != kEnd) consider(node.previous);
+    minima.assign(total, kNever);
+    const auto count = static_cast<std::uint32_t>(symbols.size());
+    for (std::uint32_t i = 0; i < count; ++i)
+      nodes[i] = {symbols[i], i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1, nullptr};
+    for (std::uint32_t i = 0; i < count; ++i) look_up(i);
+    for (std::size_t level = 0; level + 1 < levels.size(); ++level)
+      for (std::size_t i = levels[level]; i < levels[level + 1]; i += kFan)
+        minima[levels[level + 1] + (i - levels[level]) / kFan] = least(i);
+  }
+
+  void look_up(std::uint32_t i) {
+    nodes[i].rule = nodes[i].next == kEnd ? nullptr : &bpe.rule(nodes[i].id, nodes[nodes[i].next].id);
+    minima[i] = nodes[i].rule && nodes[i].rule->rank != kNoRank
+                    ? static_cast<std::int32_t>(nodes[i].rule->rank)
+                    : kNever;
+  }
+
+  std::int32_t least(std::size_t group) const {
+    std::int32_t out = minima[group];
+    for (std::size_t i = 1; i < kFan; ++i) out = std::min(out, minima[group + i]);
+    return out;
+  }
+
+  /// The rank at `i` has changed.
+  void update(std::size_t i) {
+    for (std::size_t level = 0; level + 1 < levels.size(); ++level) {
+      i /= kFan;
+      std::int32_t& above = minima[levels[level + 1] + i];
+      const std::int32_t now = least(levels[level] + i * kFan);
+      if (above == now) return;
+      above = now;
+    }
+  }
+
+  /// The leftmost of the lowest ranks; kEnd if nothing can be merged.
+  std::uint32_t lowest() const {
+    std::size_t group = 0;
+    for (std::size_t level = levels.size(); level-- > 0;) {
+      const std::int32_t* const ranks = minima.data() + levels[level] + group * kFan;
+      const std::int32_t low = least(levels[level] + group * kFan);
+      if (low == kNever) return kEnd;
+      group = group * kFan + static_cast<std::size_t>(std::find(ranks, ranks + kFan, low) - ranks);
+    }
+    return static_cast<std::uint32_t>(group);
+  }
+
+  void merge(std::vector<TokenId>& out) {
+    for (std::uint32_t at; (at = lowest()) != kEnd;) {
+      Node& node = nodes[at];
+      const std::uint32_t gone = node.next, previous = node.previous;
+      node.id = node.rule->merged;
+      node.next = nodes[gone].next;
+      if (node.next != kEnd) nodes[node.next].previous = at;
+      minima[gone] = kNever;
+      look_up(at);
+      if (previous != kEnd) look_up(previous);
+      if (gone / kFan != at / kFan) update(gone);
+      if (previous != kEnd && previous / kFan != at / kFan) update(previous);
+      update(at);
     }
     for (std::uint32_t i = 0; i != kEnd; i = nodes[i].next) out.push_back(nodes[i].id);
   }
 };
 
 void Bpe::merge(std::string_view piece, std::vector<TokenId>& out) const {
-  TokenId ids[kShort];
-  std::size_t count = 0;
-  if (piece.size() <= kShort && !options_.byte_level) count = known_characters(piece, ids);
-  if (count > 0) {
-    // nothing unknown in it
-  } else if (options_.byte_level && piece.size() <= kShort) {
-    for (const char c : piece) {
-      TokenId id = byte_ids_[static_cast<unsigned char>(c)];
-      if (id < 0) id = options_.unknown;
-      if (id >= 0) ids[count++] = id;
-    }
-  } else {
-    std::vector<TokenId> symbols;
+  TokenId few[kShort];
+  std::vector<TokenId> many;
+  TokenId* ids = few;
+  if (piece.size() > kShort) {
+    many.resize(piece.size());
+    ids = many.data();
+  }
+  std::size_t count = known_symbols(piece, ids);
+  if (count == 0) {
+    many.clear();
     if (options_.byte_level) {
       std::string spelled;
       append_byte_level(piece, spelled);
-      character_symbols(spelled, symbols);
+      character_symbols(spelled, many);
     } else {
-      character_symbols(piece, symbols);
+      character_symbols(piece, many);
     }
-    if (symbols.size() > kShort) return LongWord::merge(*this, symbols, out);
-    count = symbols.size();
-    std::copy(symbols.begin(), symbols.end(), ids);
+    ids = many.data();
+    count = many.size();
   }
+  if (count > kShort) return LongWord(*this, {ids, count}).merge(out);
   if (count == 0) return;
 
-  const Rule* rules[kShort];  // of symbol i with its right neighbour
-  for (std::size_t i = 0; i + 1 < count; ++i) rules[i] = &rule(ids[i], ids[i + 1]);
+  std::uint32_t ranks[kShort];  // of symbol i with its right neighbour
+  TokenId merged[kShort];
+  const auto look_up = [&](std::size_t i) {
+    const Rule& r = rule(ids[i], ids[i + 1]);
+    ranks[i] = r.rank;
+    merged[i] = r.merged;
+  };
+  for (std::size_t i = 0; i + 1 < count; ++i) look_up(i);
   while (count > 1) {
     std::size_t best = 0;
+    std::uint32_t lowest = ranks[0];
     for (std::size_t i = 1; i + 1 < count; ++i) {
-      if (rules[i]->rank < rules[best]->rank) best = i;
+      best = ranks[i] < lowest ? i : best;
+      lowest = std::min(lowest, ranks[i]);
     }
-    if (rules[best]->rank == kNoRank) break;
-    ids[best] = rules[best]->merged;
+    if (lowest == kNoRank) break;
+    ids[best] = merged[best];
     --count;
-    std::memmove(ids + best + 1, ids + best + 2, (count - best - 1) * sizeof *ids);
-    if (best + 1 < count) {
-      std::memmove(rules + best + 1, rules + best + 2, (count - best - 2) * sizeof *rules);
-      rules[best] = &rule(ids[best], ids[best + 1]);
+    for (std::size_t i = best + 1; i < count; ++i) {
+      ids[i] = ids[i + 1];
+      ranks[i - 1] = ranks[i];
+      merged[i - 1] = merged[i];
     }
-    if (best > 0) rules[best - 1] = &rule(ids[best - 1], ids[best]);
+    if (best + 1 < count) look_up(best);
+    if (best > 0) look_up(best - 1);
   }
   out.insert(out.end(), ids, ids + count);
 }

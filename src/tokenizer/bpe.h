@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/merge_borders.h"
 #include "tokenizer/token_model.h"
 #include "tokenizer/vocabulary.h"
 
@@ -51,19 +52,20 @@ class Bpe final : public TokenModel {
   struct LongWord;
 
   const Rule& rule(TokenId left, TokenId right) const noexcept;
-  bool words_are_separate() const;
+  /// Whether parts of a text between which no merge reaches give the same tokens alone.
+  bool may_cut(std::span<const BpeMerge> merges) const;
   void encode_word(std::string_view piece, std::vector<TokenId>& out) const;
   TokenId whole(std::string_view piece) const;
   void character_symbols(std::string_view piece, std::vector<TokenId>& out) const;
-  /// The characters of a short piece, if each is in the vocabulary and needs no affix; else 0. The common
-  /// case.
-  std::size_t known_characters(std::string_view piece, TokenId* ids) const;
+  /// The symbols of a piece, if each is in the vocabulary and needs no affix; else 0. The common case. `ids`
+  /// has room for piece.size().
+  std::size_t known_symbols(std::string_view piece, TokenId* ids) const;
   void merge(std::string_view piece, std::vector<TokenId>& out) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   BpeOptions options_;
-  std::vector<Rule> rules_;    // open addressing, a power of two
-  bool cut_at_words_ = false;  // no merge reaches over the start of a word (▁): each word is merged alone
+  std::vector<Rule> rules_;  // open addressing, a power of two
+  std::optional<MergeBorders> borders_;
   std::array<TokenId, 256> byte_ids_;
   std::array<TokenId, 256> ascii_ids_;  ///< of the characters themselves
   TokenId word_start_id_ = -1;

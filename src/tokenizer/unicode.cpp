@@ -18,11 +18,10 @@ bool continues(unsigned char byte, unsigned char low = 0x80, unsigned char high 
 
 }  // namespace
 
-Utf8Char read_utf8(std::string_view text, std::size_t at) noexcept {
+Utf8Char read_utf8_multibyte(std::string_view text, std::size_t at) noexcept {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data()) + at;
   const std::size_t left = text.size() - at;
   const unsigned char lead = p[0];
-  if (lead < 0x80) return {lead, 1, true};
   unsigned need = 0;
   unsigned char low = 0x80, high = 0xBF;  // range of the second byte: no overlongs, surrogates, > U+10FFFF
   if (lead >= 0xC2 && lead <= 0xDF) {

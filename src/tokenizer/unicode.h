@@ -19,8 +19,14 @@ struct Utf8Char {
   bool valid;
 };
 
+/// read_utf8() where text[at] is not ASCII.
+Utf8Char read_utf8_multibyte(std::string_view text, std::size_t at) noexcept;
+
 /// Reads the character at text[at]; requires at < text.size().
-Utf8Char read_utf8(std::string_view text, std::size_t at) noexcept;
+inline Utf8Char read_utf8(std::string_view text, std::size_t at) noexcept {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  return lead < 0x80 ? Utf8Char{lead, 1, true} : read_utf8_multibyte(text, at);
+}
 
 /// Appends a code point (a Unicode scalar value) as UTF-8.
 void append_utf8(char32_t code, std::string& out);

@@ -45,26 +45,37 @@ Unigram::Unigram(std::shared_ptr<const Vocabulary> vocabulary, std::span<const d
     stack.pop_back();
     std::size_t i = w.begin;
     for (; i < w.end && text(order[i]).size() == w.depth; ++i) nodes_[w.node].token = order[i];
-    nodes_[w.node].first = static_cast<std::uint32_t>(edges_.size());
+    const auto first = static_cast<std::uint32_t>(nodes_.size());
+    std::array<std::uint8_t, 256> ranks{};
+    std::array<unsigned char, kFew> bytes{};
+    std::uint32_t count = 0;
     while (i < w.end) {
       const char byte = text(order[i])[w.depth];
       std::size_t j = i;
       while (j < w.end && text(order[j])[w.depth] == byte) ++j;
-      const auto node = static_cast<std::uint32_t>(nodes_.size());
-      edges_.push_back({static_cast<unsigned char>(byte), node});
-      stack.push_back({node, i, j, w.depth + 1});
-      nodes_.emplace_back();
+      stack.push_back({first + count, i, j, w.depth + 1});
+      if (count < kFew) bytes[count] = static_cast<unsigned char>(byte);
+      ranks[static_cast<unsigned char>(byte)] = static_cast<std::uint8_t>(++count);
       i = j;
     }
-    nodes_[w.node].count = static_cast<std::uint32_t>(edges_.size()) - nodes_[w.node].first;
+    Node& node = nodes_[w.node];
+    node.first = first;
+    node.count = count;
+    node.bytes = bytes;
+    node.row = static_cast<std::uint32_t>(ranks_.size());
+    if (count > kFew) ranks_.push_back(ranks);
+    nodes_.resize(nodes_.size() + count);
   }
 }
 
 const Unigram::Node* Unigram::child(const Node& node, unsigned char byte) const noexcept {
-  const auto begin = edges_.begin() + node.first, end = begin + node.count;
-  const auto edge =
-      std::lower_bound(begin, end, byte, [](const Edge& e, unsigned char b) { return e.byte < b; });
-  return edge != end && edge->byte == byte ? &nodes_[edge->node] : nullptr;
+  if (node.count > kFew) {
+    const unsigned rank = ranks_[node.row][byte];
+    return rank > 0 ? &nodes_[node.first + rank - 1] : nullptr;
+  }
+  for (unsigned i = 0; i < node.count; ++i)
+    if (node.bytes[i] == byte) return &nodes_[node.first + i];
+  return nullptr;
 }
 
 void Unigram::encode(std::string_view piece, std::vector<TokenId>& out) const {

@@ -24,14 +24,13 @@ class Unigram final : public TokenModel {
   std::string_view kind() const noexcept override { return "unigram"; }
 
  private:
+  static constexpr unsigned kFew = 4;
   struct Node {
-    std::uint32_t first = 0;  // edge
-    std::uint32_t count = 0;  // edges
     TokenId token = -1;
-  };
-  struct Edge {
-    unsigned char byte;
-    std::uint32_t node;
+    std::uint32_t first = 0;                  // child; the others follow it
+    std::uint32_t count = 0;                  // of children
+    std::array<unsigned char, kFew> bytes{};  // that lead to them, if they are few
+    std::uint32_t row = 0;                    // of ranks_, if they are more
   };
   const Node* child(const Node& node, unsigned char byte) const noexcept;
   void push_unknown(std::string_view text, std::vector<TokenId>& out) const;
@@ -43,7 +42,8 @@ class Unigram final : public TokenModel {
   bool byte_fallback_;
   std::array<TokenId, 256> byte_ids_;
   std::vector<Node> nodes_;  // a trie over the pieces' bytes
-  std::vector<Edge> edges_;  // those of a node side by side, by byte
+  std::vector<std::array<std::uint8_t, 256>>
+      ranks_;  // by byte: which child, from 1 (UTF-8 has no 255); 0: none
 };
 
 }  // namespace metal_candle

@@ -74,8 +74,10 @@ Ids encode(const TokenModel& bpe, std::string_view text) {
 TEST(Bpe, MergesAsDefinedInShortAndLongWords) {
   for (const bool shared_ranks : {false, true}) {
     for (unsigned seed = 0; seed < 20; ++seed) {
-      const Model model = random_model(
-          seed, 60, [&](std::size_t i) { return static_cast<std::uint32_t>(shared_ranks ? i / 4 : i); });
+      // With few rules some neighbours are never joined, and long words are cut between them.
+      const Model model = random_model(seed, seed % 2 ? 60 : 8, [&](std::size_t i) {
+        return static_cast<std::uint32_t>(shared_ranks ? i / 4 : i);
+      });
       const Bpe bpe(model.vocabulary, model.merges, {});
       std::mt19937 random(seed + 1000);
       for (const std::size_t size : {1, 2, 3, 7, 20, 47, 48, 49, 50, 100, 400}) {
