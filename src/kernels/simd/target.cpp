@@ -17,7 +17,24 @@ constexpr SimdTarget kAll[] = {SimdTarget::scalar, SimdTarget::avx2,        Simd
                                SimdTarget::neon};
 constexpr int kUnset = -1;
 
-bool machine_runs(SimdTarget target) noexcept {
+// METAL_CANDLE_SIMD, read once.
+struct Wish {
+  std::optional<SimdTarget> target;
+  bool insisted = false;
+};
+
+const Wish& wish() noexcept {
+  static const Wish wish = [] {
+    const char* const text = std::getenv("METAL_CANDLE_SIMD");
+    std::string_view name = text ? text : "";
+    const bool insisted = name.ends_with('!');
+    if (insisted) name.remove_suffix(1);
+    return Wish{parse_target(name), insisted};
+  }();
+  return wish;
+}
+
+bool reported(SimdTarget target) noexcept {
 #if defined(__x86_64__)
   // GCC's checks include the operating system's: registers that it does not save count as missing.
   const bool avx2 =
@@ -42,6 +59,10 @@ bool machine_runs(SimdTarget target) noexcept {
 #endif
 }
 
+bool machine_runs(SimdTarget target) noexcept {
+  return reported(target) || (wish().insisted && wish().target == target);
+}
+
 void restrict_highway(SimdTarget target) {
 #if defined(__x86_64__)
   // Highway gives better targets lower bits; it never disables the one the compiler was told to assume.
@@ -58,12 +79,9 @@ SimdTarget first_target() noexcept {
   for (SimdTarget target : kAll) {
     if (machine_runs(target)) best = target;
   }
-  if (const char* wish = std::getenv("METAL_CANDLE_SIMD")) {
-    const std::optional<SimdTarget> parsed = parse_target(wish);
-    if (parsed && machine_runs(*parsed)) {
-      restrict_highway(*parsed);
-      return *parsed;
-    }
+  if (const auto wished = wish().target; wished && machine_runs(*wished)) {
+    restrict_highway(*wished);
+    return *wished;
   }
   return best;
 }
