@@ -50,7 +50,7 @@ std::optional<BpeMerge> find_merge(const Vocabulary& vocabulary, std::string_vie
 
 Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const BpeMerge> merges, BpeOptions options)
     : vocabulary_(std::move(vocabulary)), options_(std::move(options)) {
-  rules_.resize(std::bit_ceil(merges.size() + merges.size() / 2 + 1));
+  rules_.resize(std::bit_ceil(2 * merges.size() + 1));
   const std::size_t mask = rules_.size() - 1;
   for (const BpeMerge& merge : merges) {
     const std::uint64_t pair = pair_of(merge.left, merge.right);
