@@ -1,4 +1,4 @@
-// Sentence embeddings and reranking with encoder models (BERT, MPNet, XLM-RoBERTa, ModernBERT). Text
+// Sentence embeddings and reranking with BERT, MPNet, XLM-RoBERTa, ModernBERT and decoders (Qwen3-Embedding). Text
 // generation is generate.h.
 #pragma once
 

@@ -6,7 +6,7 @@ Weights are stored as f16 and rounded to it before the reference runs in f32. Ea
   texts, vectors        what SentenceTransformer.encode gives
   poolings              of bert only: vectors for every other pooling mode, on the plain model
   query, scores         of cross-encoders: what CrossEncoder.predict gives for (query, text)
-bert/model.gguf is bert in llama.cpp's format; its vectors are those of the directory.
+bert, nomic_bert and qwen3 have a model.gguf, the model in llama.cpp's format: its vectors are those of the directory.
 """
 
 import json
@@ -68,10 +68,17 @@ CONFIGS = {
     "bert": lambda: config("bert", max_position_embeddings=64, pad_token_id=0),
     "mpnet": lambda: config("mpnet", max_position_embeddings=66, pad_token_id=1, layer_norm_eps=1e-5),
     "xlm-roberta": lambda: config("xlm-roberta", max_position_embeddings=66, pad_token_id=1, type_vocab_size=1),
+    "nomic_bert": lambda: config("nomic_bert", max_position_embeddings=64, pad_token_id=0),
     "modernbert": lambda: config("modernbert", num_hidden_layers=3, max_position_embeddings=64, local_attention=8,
                                  global_attn_every_n_layers=3, pad_token_id=0, cls_token_id=2, sep_token_id=3,
                                  bos_token_id=2, eos_token_id=3, classifier_pooling="mean"),
 }
+
+
+# Qwen3-Embedding: a decoder, the last token's hidden state, <|endoftext|> behind every text.
+QWEN_TOKENS = ("<|im_start|>", "<|endoftext|>", "<|pad|>", "<|unk|>")
+CONFIGS["qwen3"] = lambda: config("qwen3", num_key_value_heads=2, head_dim=16, max_position_embeddings=64, rope_theta=1e6,
+                                  rms_norm_eps=1e-6, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None)
 
 
 def randomize(model, seed):
@@ -99,6 +106,11 @@ def write_model(folder, model, tokens, max_length):
     state = {k: v.half().contiguous() for k, v in model.state_dict().items() if v.is_floating_point()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     t, t_config = tokenizer(*tokens)
+    if tokens is QWEN_TOKENS:
+        end = tokens[1]
+        t.post_processor = processors.TemplateProcessing(single=f"$A {end}", pair=f"$A {end} $B:0 {end}:0",
+                                                         special_tokens=[(end, t.token_to_id(end))])
+        t_config |= {"padding_side": "left"}
     if model.config.model_type == "bert":  # as BERT's own tokenizers say
         t_config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     (folder / "tokenizer.json").write_text(json.dumps(json.loads(t.to_str()), separators=(",", ":")) + "\n")
@@ -158,6 +170,17 @@ def bert():
     write_gguf(folder)
 
 
+def add_wordpiece(writer, folder):
+    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    tokens = sorted(vocab, key=vocab.get)
+    special = [t.startswith("[") for t in tokens]
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list([t if s else t[2:] if t.startswith("##") else "\u2581" + t for t, s in zip(tokens, special)])
+    writer.add_token_types([TokenType.CONTROL if s else TokenType.NORMAL for s in special])
+    for name, token in (("bos", "[CLS]"), ("eos", "[SEP]"), ("unknown", "[UNK]"), ("seperator", "[SEP]"), ("padding", "[PAD]"), ("cls", "[CLS]")):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", vocab[token])
+
+
 def write_gguf(folder):
     model = AutoModel.from_pretrained(folder, dtype=torch.float32)
     cfg, state = model.config, {k: v.numpy() for k, v in model.state_dict().items()}
@@ -170,14 +193,7 @@ def write_gguf(folder):
     writer.add_layer_norm_eps(cfg.layer_norm_eps)
     writer.add_causal_attention(False)
     writer.add_uint32("bert.pooling_type", 1)
-    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    tokens = sorted(vocab, key=vocab.get)
-    special = [t.startswith("[") for t in tokens]
-    writer.add_tokenizer_model("bert")
-    writer.add_token_list([t if s else t[2:] if t.startswith("##") else "\u2581" + t for t, s in zip(tokens, special)])
-    writer.add_token_types([TokenType.CONTROL if s else TokenType.NORMAL for s in special])
-    for name, token in (("bos", "[CLS]"), ("eos", "[SEP]"), ("unknown", "[UNK]"), ("seperator", "[SEP]"), ("padding", "[PAD]"), ("cls", "[CLS]")):
-        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", vocab[token])
+    add_wordpiece(writer, folder)
     names = {"embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
              "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm"}
     layer = {"attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
@@ -190,6 +206,94 @@ def write_gguf(folder):
         if base not in names:
             continue
         value = value[:32] if base == "embeddings.position_embeddings" else value
+        writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if value.ndim == 1 else np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def qwen3():
+    folder = sentence_model("qwen3", 8, QWEN_TOKENS, ["lasttoken"], [("2_Normalize", "Normalize")])
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": "ask: ", "document": ""}, "default_prompt_name": None})
+    write_reference(folder, texts=TEXTS, vectors=encode(folder), query_vectors=encode(folder, prompt_name="query"))
+    write_qwen3_gguf(folder)
+
+
+def write_qwen3_gguf(folder):
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    cfg = model.config
+    writer = GGUFWriter(str(folder / "model.gguf"), "qwen3")
+    writer.add_block_count(cfg.num_hidden_layers)
+    writer.add_context_length(32)
+    writer.add_embedding_length(cfg.hidden_size)
+    writer.add_feed_forward_length(cfg.intermediate_size)
+    writer.add_head_count(cfg.num_attention_heads)
+    writer.add_head_count_kv(cfg.num_key_value_heads)
+    writer.add_key_length(cfg.head_dim)
+    writer.add_value_length(cfg.head_dim)
+    writer.add_layer_norm_rms_eps(cfg.rms_norm_eps)
+    writer.add_rope_freq_base(1e6)
+    writer.add_uint32("qwen3.pooling_type", 3)
+    layer = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+             "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
+             "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+    names = {"embed_tokens": "token_embd", "norm": "output_norm"}
+    for i in range(cfg.num_hidden_layers):
+        names |= {f"layers.{i}.{k}": f"blk.{i}.{v}" for k, v in layer.items()}
+    for name, value in model.state_dict().items():
+        value = value.numpy()
+        writer.add_tensor(names[name.removesuffix(".weight")] + ".weight", value.astype(np.float32 if value.ndim == 1 else np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def nomic_bert():
+    """As nomic-embed-text lies on the hub: other names than transformers' own, q, k and v as one matrix."""
+    folder = sentence_model("nomic_bert", 9, BERT_TOKENS, ["mean_tokens"], [("2_Normalize", "Normalize")])
+    model = AutoModel.from_pretrained(folder, dtype=torch.float16)
+    ours = {"self_attn.o_proj": "attn.out_proj", "mlp.up_proj": "mlp.fc11", "mlp.gate_proj": "mlp.fc12", "mlp.down_proj": "mlp.fc2",
+            "post_attention_layernorm": "norm1", "post_mlp_layernorm": "norm2", "embeddings.LayerNorm": "emb_ln"}
+    state, qkv = {}, {}
+    for name, value in model.state_dict().items():
+        if ".self_attn.o_proj" not in name and ".self_attn." in name:
+            layer, part = name.split(".self_attn.")
+            qkv.setdefault(layer, {})[part[0]] = value
+            continue
+        for old, new in ours.items():
+            name = name.replace(old, new)
+        if not name.startswith("pooler"):
+            state["encoder." + name if name.startswith("layers") else name] = value.contiguous()
+    for layer, parts in qkv.items():
+        state[f"encoder.{layer}.attn.Wqkv.weight"] = torch.cat([parts[p] for p in "qkv"])
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    write_reference(folder, texts=TEXTS, vectors=encode(folder))
+    write_nomic_gguf(folder, state)
+
+
+def write_nomic_gguf(folder, state):
+    cfg = json.loads((folder / "config.json").read_text())
+    writer = GGUFWriter(str(folder / "model.gguf"), "nomic-bert")
+    writer.add_block_count(cfg["num_hidden_layers"])
+    writer.add_context_length(32)
+    writer.add_embedding_length(cfg["hidden_size"])
+    writer.add_feed_forward_length(cfg["intermediate_size"])
+    writer.add_head_count(cfg["num_attention_heads"])
+    writer.add_layer_norm_eps(cfg["layer_norm_eps"])
+    writer.add_causal_attention(False)
+    writer.add_rope_freq_base(cfg["rope_parameters"]["rope_theta"])
+    writer.add_uint32("nomic-bert.pooling_type", 1)
+    add_wordpiece(writer, folder)
+    names = {"embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types", "emb_ln": "token_embd_norm"}
+    layer = {"attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "norm1": "attn_output_norm", "mlp.fc11": "ffn_up",
+             "mlp.fc12": "ffn_gate", "mlp.fc2": "ffn_down", "norm2": "layer_output_norm"}
+    for i in range(cfg["num_hidden_layers"]):
+        names |= {f"encoder.layers.{i}.{k}": f"blk.{i}.{v}" for k, v in layer.items()}
+    for name, value in state.items():
+        base, _, kind = name.rpartition(".")
+        value = value.numpy()
         writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if value.ndim == 1 else np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -224,6 +328,8 @@ def main():
     write_reference(f := sentence_model("mpnet", 2, ROBERTA_TOKENS, ["cls_token"], max_length=None), texts=TEXTS, vectors=encode(f))
     xlm_roberta()
     write_reference(f := sentence_model("modernbert", 4, BERT_TOKENS, ["mean_tokens"]), texts=TEXTS, vectors=encode(f))
+    qwen3()
+    nomic_bert()
     for seed, (kind, tokens) in enumerate((("bert", BERT_TOKENS), ("xlm-roberta", ROBERTA_TOKENS), ("modernbert", BERT_TOKENS)), 5):
         cross_encoder(kind, seed, tokens)
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/simd/norm.h"
 #include "kernels/simd/rope.h"
 
 namespace metal_candle {
@@ -17,28 +18,33 @@ void RopeTable::reserve(std::size_t positions, const std::vector<float>& inv_fre
                      &sin[done * n]);
 }
 
-void SequenceAttention::attend(float* qkv, std::size_t length, std::size_t head, std::byte* scratch,
+void SequenceAttention::attend(float* qkv, std::size_t length, std::size_t kv_head, std::byte* scratch,
                                float* out) const {
-  const std::size_t width = heads * head_dim, stride = 3 * width;
-  float* q = qkv + head * head_dim;
-  float* k = q + width;
-  const float* v = k + width;
-  if (rope != nullptr) {
-    for (std::size_t i = 0; i < length; ++i) {
-      const std::size_t at = i * head_dim / 2;
-      for (float* x : {q, k}) simd::rope_neox(x + i * stride, head_dim, &rope->cos[at], &rope->sin[at]);
-    }
+  const std::size_t group = heads / kv_heads, width = heads * head_dim;
+  const std::size_t stride = width + 2 * kv_heads * head_dim, first = kv_head * group * head_dim;
+  float* q = qkv + first;
+  float* k = qkv + width + kv_head * head_dim;
+  const float* v = k + kv_heads * head_dim;
+  const auto prepare = [&](float* x, const float* norm, std::size_t position) {
+    if (norm != nullptr) simd::rms_norm(x, norm, norm_eps, head_dim, x);
+    if (rope == nullptr) return;
+    const std::size_t at = position * (head_dim / 2);
+    simd::rope_neox(x, head_dim, &rope->cos[at], &rope->sin[at]);
+  };
+  for (std::size_t i = 0; i < length; ++i) {
+    for (std::size_t h = 0; h < group; ++h) prepare(q + i * stride + h * head_dim, q_norm, i);
+    prepare(k + i * stride, k_norm, i);
   }
   std::byte* values = scratch + simd::kv_bytes(type, head_dim, length);
   simd::store_keys(type, head_dim, k, stride, length, 0, scratch);
   simd::store_values(type, head_dim, v, stride, length, 0, values);
-  simd::AttentionParams params{head_dim, 1, 1.0f / std::sqrt(static_cast<float>(head_dim))};
-  params.causal = false;
+  simd::AttentionParams params{head_dim, group, 1.0f / std::sqrt(static_cast<float>(head_dim))};
+  params.causal = causal;
   params.window = window;
   if (relative_bias != nullptr)
-    params.relative_bias = relative_bias + head * (2 * bias_reach + 1) + bias_reach;
+    params.relative_bias = relative_bias + kv_head * (2 * bias_reach + 1) + bias_reach;
   simd::attend(params, {type, scratch, values}, {q, stride, head_dim}, length, 0, length,
-               {out + head * head_dim, width, head_dim});
+               {out + first, width, head_dim});
 }
 
 }  // namespace metal_candle

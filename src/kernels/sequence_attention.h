@@ -1,4 +1,4 @@
-// Bidirectional attention within whole sequences, on plain buffers: the encoder's. No cache outlives a call;
+// Attention within whole sequences, on plain buffers: the encoder's. No cache outlives a call;
 // the decoder's attention op is attention.h.
 #pragma once
 
@@ -19,19 +19,25 @@ struct RopeTable {
 /// What all heads of a layer share.
 struct SequenceAttention {
   std::size_t heads = 0;
+  std::size_t kv_heads = 0;  ///< divides `heads`
   std::size_t head_dim = 0;
+  bool causal = false;
   std::size_t window = 0;                 ///< if > 0: |i - j| < window
   simd::KvType type = simd::KvType::f32;  ///< of keys and values while they are multiplied
   const RopeTable* rope = nullptr;        ///< null: no rotation
-  const float* relative_bias = nullptr;   ///< [heads][2 * bias_reach + 1]; null: none
-  std::size_t bias_reach = 0;             ///< sequences are at most bias_reach + 1 long
+  const float *q_norm = nullptr,
+              *k_norm = nullptr;  ///< [head_dim] of an RMSNorm before the rotation; null: none
+  float norm_eps = 0;
+  const float* relative_bias = nullptr;  ///< [heads][2 * bias_reach + 1], heads == kv_heads; null: none
+  std::size_t bias_reach = 0;            ///< sequences are at most bias_reach + 1 long
 
   /// Bytes of the keys and values of one head of a sequence.
   std::size_t scratch_bytes(std::size_t length) const { return 2 * simd::kv_bytes(type, head_dim, length); }
 
-  /// One head of one sequence. qkv: [length][3 * heads * head_dim], whose q and k are rotated in place; out:
-  /// [length][heads * head_dim]; scratch: 64-byte aligned, scratch_bytes(length).
-  void attend(float* qkv, std::size_t length, std::size_t head, std::byte* scratch, float* out) const;
+  /// One kv head of one sequence with its query heads. qkv: [length][(heads + 2 * kv_heads) * head_dim],
+  /// whose q and k are normalised and rotated in place; out: [length][heads * head_dim]; scratch: 64-byte
+  /// aligned, scratch_bytes(length).
+  void attend(float* qkv, std::size_t length, std::size_t kv_head, std::byte* scratch, float* out) const;
 };
 
 }  // namespace metal_candle

@@ -2,6 +2,8 @@
 
 #include "io/text_file.h"
 #include "metal_candle/error.h"
+#include "models/config_reader.h"
+#include "models/registry.h"
 #include "models/tokenizer_loader.h"
 
 namespace metal_candle {
@@ -19,8 +21,20 @@ ModelConfig Checkpoint::config() const {
 }
 
 EncoderSpec Checkpoint::encoder_spec() const {
-  if (const GgufFile* gguf = store_.gguf()) return encoder_spec_from_gguf(*gguf);
-  return encoder_spec_from_json(config_json(), config_path(store_).string());
+  if (const GgufFile* gguf = store_.gguf()) {
+    const std::string architecture(gguf->metadata().required_string("general.architecture"));
+    if (!is_decoder(architecture)) return encoder_spec_from_gguf(*gguf);
+    if (architecture == "llama")  // such files interleave the halves of each head, and none is an embedder
+      throw Error(ErrorCode::unsupported,
+                  gguf->name() + ": general.architecture: '" + architecture +
+                      "' is no embedding model in GGUF; use its safetensors directory");
+    return encoder_spec_from_decoder(make_decoder_spec(config()));
+  }
+  const Json json = config_json();
+  const std::string file = config_path(store_).string();
+  if (is_decoder(JsonReader(json, file).text("model_type", "")))
+    return encoder_spec_from_decoder(make_decoder_spec(config_from_json(json, file)));
+  return encoder_spec_from_json(json, file);
 }
 
 Json Checkpoint::config_json() const {

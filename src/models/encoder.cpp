@@ -47,7 +47,7 @@ void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::si
   std::size_t total = 0;
   const auto take = [&](std::size_t bytes) { return std::exchange(total, total + round(bytes)); };
   const std::size_t hidden_at = take(tokens * hidden * sizeof(float));
-  const std::size_t qkv_at = take(tokens * 3 * width * sizeof(float));
+  const std::size_t qkv_at = take(tokens * qkv_width(spec) * sizeof(float));
   const std::size_t attended_at = take(tokens * width * sizeof(float));
   const std::size_t gate_at = take(spec.gated_mlp ? tokens * spec.intermediate * sizeof(float) : 0);
   const std::size_t row_at = take(threads * hidden * 2 * sizeof(float));
@@ -136,22 +136,23 @@ class Encoder::Pass {
     team_.barrier();
   }
   void apply(const LayerNorm& norm, const float* x, float* out) const {
+    if (spec_.rms_norm) return simd::rms_norm(x, norm.weight.data(), spec_.norm_eps, hidden(), out);
     simd::layer_norm(x, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(), spec_.norm_eps,
                      hidden(), out);
   }
 
   void multiply_qkv(const EncoderLayer& layer) {
-    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, 3 * width()));
+    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, qkv_width(spec_)));
     team_.barrier();
   }
 
   void attend(const EncoderLayer& layer) {
-    const std::size_t tasks = batch_.sequences() * spec_.heads;
+    const std::size_t tasks = batch_.sequences() * spec_.kv_heads;
     std::byte* scratch = b_.heads_ + team_.index * b_.head_bytes_;
     for (std::size_t task = team_.index; task < tasks; task += team_.size) {
-      const std::size_t s = task / spec_.heads, first = batch_.begin[s];
-      layer.attention.attend(b_.qkv_ + first * 3 * width(), batch_.length(s), task % spec_.heads, scratch,
-                             b_.attended_ + first * width());
+      const std::size_t s = task / spec_.kv_heads, first = batch_.begin[s];
+      layer.attention.attend(b_.qkv_ + first * qkv_width(spec_), batch_.length(s), task % spec_.kv_heads,
+                             scratch, b_.attended_ + first * width());
     }
     team_.barrier();
     const ProductRows x = product_rows(b_.x_, width());
@@ -205,7 +206,14 @@ Encoder::Encoder(EncoderSpec spec, EncoderWeights weights)
   for (std::size_t i = 0; i < spec_.layers; ++i) {
     SequenceAttention& a = weights_.layers[i].attention;
     a.heads = spec_.heads;
+    a.kv_heads = spec_.kv_heads;
     a.head_dim = spec_.head_dim;
+    a.causal = spec_.causal;
+    if (spec_.head_norms) {
+      a.q_norm = weights_.layers[i].q_norm.data();
+      a.k_norm = weights_.layers[i].k_norm.data();
+      a.norm_eps = spec_.norm_eps;
+    }
     a.window = spec_.window.empty() ? 0 : spec_.window[i];
     a.type = weights_.products == Products::f32 ? simd::KvType::f32 : simd::KvType::bf16;
     if (!spec_.rope.empty()) a.rope = rope_[static_cast<std::size_t>(spec_.rope[i])].get();

@@ -1,4 +1,4 @@
-// A bidirectional transformer over a ragged batch: token ids in, one hidden state a token out. Text, pooling
+// A transformer over a ragged batch: token ids in, one hidden state a token out. Text, pooling
 // and batching are the business of embeddings/.
 #pragma once
 
@@ -30,7 +30,7 @@ struct RaggedBatch {
   std::size_t longest() const;
 };
 
-/// A LayerNorm; no weight: the identity.
+/// A LayerNorm or, as the spec says, an RMSNorm; no weight: the identity.
 struct LayerNorm {
   std::vector<float> weight, bias;  ///< [hidden]; the bias may be missing
 };
@@ -42,8 +42,9 @@ struct EmbeddingTable {
 };
 
 struct EncoderLayer {
-  LayerNorm attention_pre_norm;  ///< of the input of attention
-  DenseLayer qkv;                ///< [3 * heads * head_dim, hidden]
+  LayerNorm attention_pre_norm;       ///< of the input of attention
+  DenseLayer qkv;                     ///< [(heads + 2 * kv_heads) * head_dim, hidden]
+  std::vector<float> q_norm, k_norm;  ///< [head_dim], or empty
   SequenceAttention attention;
   DenseLayer output;         ///< [hidden, heads * head_dim]
   LayerNorm attention_norm;  ///< of the sum

@@ -50,7 +50,7 @@ class Loader {
       : store_(std::move(store)),
         spec_(spec),
         products_(products),
-        names_(encoder_names(spec.architecture, store_->gguf() != nullptr)),
+        names_(encoder_names(spec, store_->gguf() != nullptr)),
         prefix_(encoder_prefix(*store_, names_)) {}
 
   std::unique_ptr<Encoder> load() {
@@ -61,7 +61,7 @@ class Loader {
     if (spec_.absolute_positions)
       w.positions = table(names_.positions, spec_.max_length + spec_.position_offset);
     if (spec_.types > 0) w.types = table(names_.types, spec_.types);
-    w.embedding_norm = norm(prefix_ + names_.embedding_norm);
+    if (*names_.embedding_norm) w.embedding_norm = norm(prefix_ + names_.embedding_norm);
     if (spec_.relative_buckets > 0) w.relative_bias = relative_bias();
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < spec_.layers; ++i)
@@ -96,10 +96,12 @@ class Loader {
   Matrices qkv(std::size_t i) const {
     const std::string whole = prefix_ + names_.of_layer(i, names_.qkv);
     if (*names_.qkv && store_->find(whole + ".weight"))
-      return matrix(i, names_.qkv, 3 * width(), spec_.hidden);
+      return matrix(i, names_.qkv, qkv_width(spec_), spec_.hidden);
+    const std::size_t kv_width = std::size_t{spec_.kv_heads} * spec_.head_dim;
     Matrices out;
-    for (const char* name : {names_.q, names_.k, names_.v})
-      append(out, prefix_ + names_.of_layer(i, name), width(), spec_.hidden);
+    append(out, prefix_ + names_.of_layer(i, names_.q), width(), spec_.hidden);
+    append(out, prefix_ + names_.of_layer(i, names_.k), kv_width, spec_.hidden);
+    append(out, prefix_ + names_.of_layer(i, names_.v), kv_width, spec_.hidden);
     return out;
   }
   Matrices output(std::size_t i) const { return matrix(i, names_.output, spec_.hidden, width()); }
@@ -138,6 +140,10 @@ class Loader {
     if (i > 0 || store_->find(prefix_ + names_.of_layer(i, names_.attention_pre_norm) + ".weight"))
       out.attention_pre_norm = layer_norm(names_.attention_pre_norm);
     out.qkv = pack(qkv(i));
+    if (spec_.head_norms) {
+      out.q_norm = head_norm(i, names_.q_norm);
+      out.k_norm = head_norm(i, names_.k_norm);
+    }
     out.output = pack(output(i));
     out.attention_norm = layer_norm(names_.attention_norm);
     out.mlp_pre_norm = layer_norm(names_.mlp_pre_norm);
@@ -146,6 +152,10 @@ class Loader {
     out.down = pack(down(i));
     out.mlp_norm = layer_norm(names_.mlp_norm);
     return out;
+  }
+
+  std::vector<float> head_norm(std::size_t layer, const char* name) const {
+    return load_vector(*store_, prefix_ + names_.of_layer(layer, name) + ".weight", spec_.head_dim);
   }
 
   LayerNorm norm(const std::string& name) const {

@@ -50,6 +50,22 @@ constexpr EncoderNames modernbert_names() {
   return n;
 }
 
+constexpr EncoderNames nomic_names() {
+  EncoderNames n;
+  n.words = "embeddings.word_embeddings";
+  n.types = "embeddings.token_type_embeddings";
+  n.embedding_norm = "emb_ln";
+  n.layer = "encoder.layers.{}.";
+  n.qkv = "attn.Wqkv";
+  n.output = "attn.out_proj";
+  n.attention_norm = "norm1";
+  n.activated = "mlp.fc12";
+  n.gate = "mlp.fc11";
+  n.down = "mlp.fc2";
+  n.mlp_norm = "norm2";
+  return n;
+}
+
 constexpr EncoderNames gguf_names() {
   EncoderNames n;
   n.words = "token_embd";
@@ -71,8 +87,47 @@ constexpr EncoderNames gguf_names() {
   return n;
 }
 
+constexpr EncoderNames decoder_names() {
+  EncoderNames n;
+  n.words = "embed_tokens";
+  n.final_norm = "norm";
+  n.layer = "layers.{}.";
+  n.q = "self_attn.q_proj";
+  n.k = "self_attn.k_proj";
+  n.v = "self_attn.v_proj";
+  n.q_norm = "self_attn.q_norm";
+  n.k_norm = "self_attn.k_norm";
+  n.output = "self_attn.o_proj";
+  n.attention_pre_norm = "input_layernorm";
+  n.activated = "mlp.gate_proj";
+  n.gate = "mlp.up_proj";
+  n.down = "mlp.down_proj";
+  n.mlp_pre_norm = "post_attention_layernorm";
+  return n;
+}
+
+constexpr EncoderNames gguf_decoder_names() {
+  EncoderNames n;
+  n.words = "token_embd";
+  n.final_norm = "output_norm";
+  n.layer = "blk.{}.";
+  n.q = "attn_q";
+  n.k = "attn_k";
+  n.v = "attn_v";
+  n.q_norm = "attn_q_norm";
+  n.k_norm = "attn_k_norm";
+  n.output = "attn_output";
+  n.attention_pre_norm = "attn_norm";
+  n.activated = "ffn_gate";
+  n.gate = "ffn_up";
+  n.down = "ffn_down";
+  n.mlp_pre_norm = "ffn_norm";
+  return n;
+}
+
 constexpr EncoderNames kBert = bert_names(), kMpnet = mpnet_names(), kModernbert = modernbert_names(),
-                       kGguf = gguf_names();
+                       kNomic = nomic_names(), kGguf = gguf_names(), kDecoder = decoder_names(),
+                       kGgufDecoder = gguf_decoder_names();
 constexpr std::array<const char*, 6> kPrefixes{"", "bert.", "roberta.", "mpnet.", "model.", "encoder."};
 
 }  // namespace
@@ -83,10 +138,12 @@ std::string EncoderNames::of_layer(std::size_t index, const char* name) const {
   return out + name;
 }
 
-const EncoderNames& encoder_names(const std::string& architecture, bool gguf) {
+const EncoderNames& encoder_names(const EncoderSpec& spec, bool gguf) {
+  if (spec.causal) return gguf ? kGgufDecoder : kDecoder;
   if (gguf) return kGguf;
-  if (architecture == "mpnet") return kMpnet;
-  return architecture == "modernbert" ? kModernbert : kBert;
+  if (spec.architecture == "mpnet") return kMpnet;
+  if (spec.architecture == "nomic_bert") return kNomic;
+  return spec.architecture == "modernbert" ? kModernbert : kBert;
 }
 
 std::string encoder_prefix(const WeightStore& store, const EncoderNames& names) {

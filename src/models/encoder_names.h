@@ -4,6 +4,7 @@
 #include <string>
 
 #include "io/weight_store.h"
+#include "models/encoder_spec.h"
 
 namespace metal_candle {
 
@@ -18,6 +19,7 @@ struct EncoderNames {
   const char* final_norm = "";
   const char* layer = "";
   const char *q = "", *k = "", *v = "";
+  const char *q_norm = "", *k_norm = "";
   const char* qkv = "";  ///< one matrix; where a file has it, q, k and v are not asked for
   const char* output = "";
   const char *attention_pre_norm = "", *attention_norm = "";
@@ -30,7 +32,7 @@ struct EncoderNames {
   std::string of_layer(std::size_t index, const char* name) const;
 };
 
-const EncoderNames& encoder_names(const std::string& architecture, bool gguf);
+const EncoderNames& encoder_names(const EncoderSpec& spec, bool gguf);
 
 /// What stands before every name of the encoder in this file: "" or, where a task's head was saved beside it,
 /// the encoder's own name ("bert.", "roberta.", "model.", ...).

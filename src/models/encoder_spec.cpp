@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "models/config_reader.h"
+#include "models/registry.h"
 
 namespace metal_candle {
 namespace {
@@ -33,6 +34,7 @@ EncoderSpec common_spec(const JsonReader& read, const char* activation_key) {
   if (s.hidden % s.heads != 0)
     fail(ErrorCode::malformed_file, read.file(), "hidden_size",
          std::to_string(s.hidden) + " is not a multiple of " + std::to_string(s.heads) + " heads");
+  s.kv_heads = s.heads;
   s.head_dim = s.hidden / s.heads;
   return s;
 }
@@ -123,16 +125,58 @@ EncoderSpec modernbert_spec(const JsonReader& read) {
   return s;
 }
 
+// nomic-embed-text as it lies on the hub, in GPT-2's words; transformers 5 says the same in its own.
+EncoderSpec nomic_spec(const JsonReader& read) {
+  const auto either = [&](const char* hub, const char* own) {
+    return read.find(hub) ? read.size(hub) : read.size(own);
+  };
+  EncoderSpec s;
+  s.architecture = "nomic_bert";
+  s.layers = either("n_layer", "num_hidden_layers");
+  s.hidden = either("n_embd", "hidden_size");
+  s.intermediate = either("n_inner", "intermediate_size");
+  s.heads = s.kv_heads = either("n_head", "num_attention_heads");
+  s.vocab = read.size("vocab_size");
+  s.types = read.size("type_vocab_size", 2);
+  s.max_length = read.find("max_trained_positions") ? read.size("max_trained_positions")
+                                                    : read.size("max_position_embeddings", 2048);
+  s.norm_eps = static_cast<float>(read.number("layer_norm_epsilon", read.number("layer_norm_eps", 1e-12)));
+  if (s.hidden % s.heads != 0)
+    fail(ErrorCode::malformed_file, read.file(), "n_embd",
+         std::to_string(s.hidden) + " is not a multiple of " + std::to_string(s.heads) + " heads");
+  s.head_dim = s.hidden / s.heads;
+  s.absolute_positions = false;
+  s.gated_mlp = true;
+  s.activation = Activation::silu;
+  const std::string activation = read.text("activation_function", "swiglu");
+  if (activation != "swiglu")
+    fail(ErrorCode::unsupported, read.file(), "activation_function",
+         "'" + activation + "' is not supported (swiglu is)");
+  if (read.boolean("prenorm", false) || read.boolean("rotary_emb_interleaved", false) ||
+      read.number("rotary_emb_fraction", 1) != 1 || read.find("rotary_scaling_factor"))
+    fail(ErrorCode::unsupported, read.file(), "prenorm or rotary_emb_*",
+         "only nomic-embed-text's own values are supported");
+  double theta = read.number("rotary_emb_base", 1000);
+  if (const Json* rope = read.find("rope_parameters"))
+    theta = JsonReader(*rope, read.file()).number("rope_theta", theta);
+  if (!(theta > 0) || theta > 1e18)
+    fail(ErrorCode::malformed_file, read.file(), "rotary_emb_base", "must be positive");
+  s.inv_freq = {inverse_frequencies(theta, s.head_dim)};
+  s.rope.assign(s.layers, 0);
+  return s;
+}
+
 struct Factory {
   std::string_view architecture;
   EncoderSpec (*make)(const JsonReader&);
 };
-constexpr std::array<Factory, 6> kFactories{{{"bert", bert_spec},
+constexpr std::array<Factory, 7> kFactories{{{"bert", bert_spec},
                                              {"roberta", roberta_spec},
                                              {"xlm-roberta", roberta_spec},
                                              {"camembert", roberta_spec},
                                              {"mpnet", mpnet_spec},
-                                             {"modernbert", modernbert_spec}}};
+                                             {"modernbert", modernbert_spec},
+                                             {"nomic_bert", nomic_spec}}};
 
 void check(const EncoderSpec& s, const std::string& file) {
   if (s.head_dim % 2 != 0 || s.head_dim > 256)
@@ -156,6 +200,7 @@ EncoderSpec encoder_spec_from_json(const Json& json, const std::string& file) {
     }
     known.append(known.empty() ? "" : ", ").append(factory.architecture);
   }
+  for (const std::string& decoder : known_architectures()) known += ", " + decoder;
   throw Error(ErrorCode::unsupported, file + ": model_type: '" + architecture +
                                           "' is not a supported embedding model; known: " + known);
 }
@@ -182,6 +227,7 @@ EncoderSpec encoder_spec_from_gguf(const GgufFile& gguf) {
   if (s.hidden % s.heads != 0)
     fail(ErrorCode::malformed_file, gguf.name(), prefix + "attention.head_count",
          "does not divide the embedding length");
+  s.kv_heads = s.heads;
   s.head_dim = s.hidden / s.heads;
   const StoredTensor* words = gguf.find("token_embd.weight");
   if (!words || words->shape.size() != 2)
@@ -202,6 +248,28 @@ EncoderSpec encoder_spec_from_gguf(const GgufFile& gguf) {
     s.rope.assign(s.layers, 0);
   }
   check(s, gguf.name());
+  return s;
+}
+
+EncoderSpec encoder_spec_from_decoder(const DecoderSpec& decoder) {
+  EncoderSpec s;
+  s.architecture = decoder.architecture;
+  s.layers = decoder.layers;
+  s.hidden = decoder.hidden;
+  s.intermediate = decoder.intermediate;
+  s.heads = decoder.heads;
+  s.kv_heads = decoder.kv_heads;
+  s.head_dim = decoder.head_dim;
+  s.vocab = decoder.vocab;
+  s.max_length = decoder.context_length;
+  s.norm_eps = decoder.norm_eps;
+  s.absolute_positions = false;
+  s.causal = s.rms_norm = s.pre_norm = s.gated_mlp = true;
+  s.head_norms = decoder.qk_norm;
+  s.activation = Activation::silu;
+  s.inv_freq = {decoder.inv_freq};
+  s.rope.assign(s.layers, 0);
+  s.window = decoder.window;
   return s;
 }
 

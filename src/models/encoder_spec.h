@@ -1,5 +1,5 @@
-// What an encoder-only transformer is, as data. A new architecture is a function that fills one of these;
-// models/encoder.cpp is the only encoder.
+// What a transformer that turns texts into vectors is, as data: an encoder, or a decoder read as one. A new
+// architecture is a function that fills one of these; models/encoder.cpp is the only encoder.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +8,22 @@
 
 #include "core/json.h"
 #include "io/gguf.h"
+#include "models/decoder_spec.h"
 
 namespace metal_candle {
 
 enum class Activation { gelu, gelu_tanh, silu };
 
-/// Shapes and switches of a bidirectional transformer with LayerNorm (BERT and its relatives).
+/// Shapes and switches of BERT and its relatives, and of the decoders whose last hidden states are
+/// embeddings.
 struct EncoderSpec {
   std::string architecture;  ///< "bert", "mpnet", "xlm-roberta", "modernbert", ...
 
   std::uint32_t layers = 0;
   std::uint32_t hidden = 0;        ///< width of the residual stream
   std::uint32_t intermediate = 0;  ///< width of the MLP
-  std::uint32_t heads = 0;
+  std::uint32_t heads = 0;         ///< query heads
+  std::uint32_t kv_heads = 0;      ///< key/value heads; divides `heads`
   std::uint32_t head_dim = 0;
   std::uint32_t vocab = 0;
   std::uint32_t types = 0;       ///< segment (token type) embeddings; 0: none
@@ -34,8 +37,11 @@ struct EncoderSpec {
   /// MPNet: one bias per head and bucket of the distance, the same in every layer; 0: none.
   std::uint32_t relative_buckets = 0;
 
-  bool pre_norm = false;   ///< a block normalises its input (ModernBERT), not its sum with the residual
-  bool gated_mlp = false;  ///< down(activation(up(x)) * gate(x)) instead of down(activation(up(x)))
+  bool causal = false;      ///< a token sees those up to itself (decoders)
+  bool rms_norm = false;    ///< RMSNorm instead of LayerNorm
+  bool head_norms = false;  ///< RMSNorm over head_dim on queries and keys, before the rotation
+  bool pre_norm = false;    ///< a block normalises its input (ModernBERT), not its sum with the residual
+  bool gated_mlp = false;   ///< down(activation(up(x)) * gate(x)) instead of down(activation(up(x)))
   Activation activation = Activation::gelu;
 
   /// Per layer: index into inv_freq (rotation), or -1. Empty: no rotation.
@@ -52,5 +58,13 @@ struct EncoderSpec {
 /// latter for architectures that are no encoder we know.
 EncoderSpec encoder_spec_from_json(const Json& json, const std::string& file);
 EncoderSpec encoder_spec_from_gguf(const GgufFile& gguf);
+
+/// A decoder without its logits.
+EncoderSpec encoder_spec_from_decoder(const DecoderSpec& decoder);
+
+/// Query width, then keys' and values'.
+constexpr std::size_t qkv_width(const EncoderSpec& spec) {
+  return (std::size_t{spec.heads} + std::size_t{2} * spec.kv_heads) * spec.head_dim;
+}
 
 }  // namespace metal_candle

@@ -73,6 +73,8 @@ DecoderSpec make_decoder_spec(const ModelConfig& config) {
               config.file + ": architecture '" + config.architecture + "' is not supported; known: " + known);
 }
 
+bool is_decoder(const std::string& architecture) { return factories().contains(architecture); }
+
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
   for (const auto& [name, factory] : factories()) names.push_back(name);

@@ -14,6 +14,7 @@ DecoderSpec make_decoder_spec(const ModelConfig& config);
 
 /// In alphabetical order.
 std::vector<std::string> known_architectures();
+bool is_decoder(const std::string& architecture);
 
 /// The parts that every architecture shares. Architectures start from it.
 DecoderSpec common_decoder_spec(const ModelConfig& config);
