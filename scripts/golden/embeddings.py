@@ -332,6 +332,7 @@ def main():
     nomic_bert()
     for seed, (kind, tokens) in enumerate((("bert", BERT_TOKENS), ("xlm-roberta", ROBERTA_TOKENS), ("modernbert", BERT_TOKENS)), 5):
         cross_encoder(kind, seed, tokens)
+    cross_encoder("mpnet", 10, ROBERTA_TOKENS)
 
 
 if __name__ == "__main__":

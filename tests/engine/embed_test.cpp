@@ -243,7 +243,8 @@ TEST_P(RerankGolden, IsWhatCrossEncoderPredicts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, RerankGolden,
-                         testing::Values("bert-cross", "xlm-roberta-cross", "modernbert-cross"),
+                         testing::Values("bert-cross", "mpnet-cross", "xlm-roberta-cross",
+                                         "modernbert-cross"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');
