@@ -26,8 +26,8 @@ enum class Device {
   gpu,  ///< Error(unsupported) where there is none.
 };
 
-/// Element type of the key/value cache.
-enum class KvDType { f16, bf16, f32 };
+/// Element type of the key/value cache. int8 has one f32 scale for each position and head.
+enum class KvDType { f16, bf16, f32, int8 };
 
 struct LoadOptions {
   unsigned threads = 0;  ///< Compute threads; 0: as many CPUs as the process may use (affinity, cgroup).

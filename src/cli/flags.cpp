@@ -97,12 +97,13 @@ void ModelFlags::add_to(CLI::App& app, bool positional) {
       ->type_name("N")
       ->group("Model");
   app.add_option("--kv-dtype", kv_dtype, "Type of cached keys and values (default: f16)")
-      ->check(CLI::IsMember({"f16", "bf16", "f32"}).description(""))
-      ->type_name("f16|bf16|f32")
+      ->check(CLI::IsMember({"f16", "bf16", "f32", "int8"}).description(""))
+      ->type_name("f16|bf16|f32|int8")
       ->group("Model");
 }
 
 KvDType ModelFlags::kv() const {
+  if (kv_dtype == "int8") return KvDType::int8;
   return kv_dtype == "f32" ? KvDType::f32 : kv_dtype == "bf16" ? KvDType::bf16 : KvDType::f16;
 }
 

@@ -36,6 +36,7 @@ simd::KvType kv_type_of(KvDType type) {
     case KvDType::f16: return simd::KvType::f16;
     case KvDType::bf16: return simd::KvType::bf16;
     case KvDType::f32: return simd::KvType::f32;
+    case KvDType::int8: return simd::KvType::int8;
   }
   throw Error(ErrorCode::invalid_argument, "unknown kv_dtype");
 }

@@ -76,8 +76,9 @@ TEST_P(DecoderTest, ACacheCutBackContinuesAsIfTheRestHadNeverBeen) {
 TEST_P(DecoderTest, HalfPrecisionCachesStayClose) {
   const std::vector<Row> exact = model.logits();
   for (const auto& [type, tolerance] :
-       {std::pair{simd::KvType::f16, 0.02}, std::pair{simd::KvType::bf16, 0.15}}) {
-    KvCache cache = model.cache(64, type);  // 11 and 8 bits of mantissa on keys and values of order 1
+       {std::pair{simd::KvType::f16, 0.02}, {simd::KvType::bf16, 0.15}, {simd::KvType::int8, 0.15}}) {
+    // 11 and 8 bits of mantissa on keys and values of order 1, or steps of 1/127 of the largest of a row.
+    KvCache cache = model.cache(64, type);
     const std::vector<Row> rounded = model.logits(model.prompt(), 1000, cache);
     for (std::size_t i = 0; i < exact.size(); ++i)
       EXPECT_LT(test::largest_difference(exact[i], rounded[i]), tolerance);

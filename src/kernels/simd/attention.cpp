@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "kernels/simd/attention_avx512_bf16.h"
@@ -49,9 +50,11 @@ namespace metal_candle::simd {
 namespace HWY_NAMESPACE {
 
 Steps key_steps(KvType type, std::size_t dim) {
+  if (type == KvType::int8) return {16 * (dim + sizeof(float)), 32, 16};
   return type == KvType::bf16 ? Steps{8 * dim, 16, 0} : Steps{16 * dim, 32, 16};
 }
 Steps value_steps(KvType type, std::size_t dim) {
+  if (type == KvType::int8) return {16, 2 * (dim + sizeof(float)), dim + sizeof(float)};
   return type == KvType::bf16 ? Steps{16, dim, 0} : Steps{16, 2 * dim, dim};
 }
 
@@ -66,7 +69,21 @@ void scores_of(const void* keys, std::size_t rows, std::size_t dim, std::size_t 
   }
 #endif
   product<kType, kLead>(s.q, words, steps, rows, dim, blocks, false, s.scores);
+  if constexpr (kType == KvType::int8) {
+    const Lane16 d;
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const auto* scales = reinterpret_cast<const float*>(words + b * steps.panel + dim * kKvBlock);
+      for (std::size_t i = 0; i < kKvBlock; i += kLanes) {
+        const V16 scale = hn::LoadU(d, scales + i);
+        for (std::size_t r = 0; r < rows; ++r) {
+          float* to = s.scores + r * kLead + b * kKvBlock + i;
+          hn::StoreU(hn::Mul(hn::LoadU(d, to), scale), d, to);
+        }
+      }
+    }
+  }
 }
+
 template <KvType kType>
 void add_values(const void* values, std::size_t rows, std::size_t dim, std::size_t keys, Scratch& s) {
   const auto* words = static_cast<const typename Cached<kType>::Word*>(values);
@@ -79,6 +96,13 @@ void add_values(const void* values, std::size_t rows, std::size_t dim, std::size
     }
   }
 #endif
+  if constexpr (kType == KvType::int8) {
+    for (std::size_t k = 0; k < keys; ++k) {
+      float scale;
+      std::memcpy(&scale, words + k * steps.odd + dim, sizeof scale);
+      for (std::size_t r = 0; r < rows; ++r) s.scores[r * kLead + k] *= scale;
+    }
+  }
   product<kType, kLead>(s.scores, words, steps, rows, keys, dim / 16, true, s.sum);
 }
 
@@ -188,6 +212,7 @@ void Run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scra
     case KvType::f32: return run<KvType::f32>(params, kv, rows, s);
     case KvType::f16: return run<KvType::f16>(params, kv, rows, s);
     case KvType::bf16: return run<KvType::bf16>(params, kv, rows, s);
+    case KvType::int8: return run<KvType::int8>(params, kv, rows, s);
   }
 }
 

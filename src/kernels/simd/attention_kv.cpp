@@ -1,6 +1,9 @@
 #include "kernels/simd/attention_kv.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/simd/convert.h"
 
@@ -37,6 +40,30 @@ void widened(KvType type, const PackedRow& row, std::size_t head_dim, float* out
   }
 }
 
+/// One row as codes and their scale. A row that is not finite has no codes; its scale makes all of it NaN.
+struct Codes {
+  alignas(64) std::int8_t code[512];
+  float scale;
+};
+
+void quantize(const float* x, std::size_t head_dim, Codes& out) {
+  float largest = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < head_dim; ++i) {
+    finite &= std::isfinite(x[i]);
+    largest = std::max(largest, std::fabs(x[i]));
+  }
+  out.scale = finite ? largest / 127 : std::numeric_limits<float>::quiet_NaN();
+  const float inverse = finite && largest > 0 ? 127 / largest : 0;
+  for (std::size_t i = 0; i < kv_dim(head_dim); ++i)
+    out.code[i] =
+        i < head_dim && finite ? static_cast<std::int8_t>(std::lrint(x[i] * inverse)) : std::int8_t{0};
+}
+
+void dequantize(const Codes& codes, std::size_t head_dim, float* out) {
+  for (std::size_t i = 0; i < head_dim; ++i) out[i] = static_cast<float>(codes.code[i]) * codes.scale;
+}
+
 /// Copies words between a row, contiguous, and a stride of words in the cache.
 template <class Word>
 void spread(const void* from, std::size_t count, void* to, std::size_t begin, std::size_t stride) {
@@ -66,10 +93,17 @@ Place place(KvType type, std::size_t head_dim, std::size_t position) {
 void store_keys(KvType type, std::size_t head_dim, const float* x, std::size_t stride, std::size_t rows,
                 std::size_t position, void* keys) {
   PackedRow row;
+  Codes codes;
   const std::size_t dim = kv_dim(head_dim);
   for (std::size_t r = 0; r < rows; ++r) {
     const auto [offset, slot] = place(type, head_dim, position + r);
     char* block = static_cast<char*>(keys) + offset;
+    if (type == KvType::int8) {
+      quantize(x + r * stride, head_dim, codes);
+      spread<std::int8_t>(codes.code, dim, block, slot, kKvBlock);
+      std::memcpy(block + dim * kKvBlock + slot * sizeof(float), &codes.scale, sizeof(float));
+      continue;
+    }
     const void* words = narrowed(type, x + r * stride, head_dim, row);
     // In bf16, dims 2i and 2i + 1 of a row stay neighbours: one 32-bit word.
     if (type == KvType::f16) {
@@ -83,10 +117,18 @@ void store_keys(KvType type, std::size_t head_dim, const float* x, std::size_t s
 void store_values(KvType type, std::size_t head_dim, const float* x, std::size_t stride, std::size_t rows,
                   std::size_t position, void* values) {
   PackedRow row;
+  Codes codes;
   const std::size_t dim = kv_dim(head_dim);
   for (std::size_t r = 0; r < rows; ++r) {
     const auto [offset, slot] = place(type, head_dim, position + r);
     char* block = static_cast<char*>(values) + offset;
+    if (type == KvType::int8) {
+      quantize(x + r * stride, head_dim, codes);
+      char* const to = block + slot * (dim + sizeof(float));
+      std::memcpy(to, codes.code, dim);
+      std::memcpy(to + dim, &codes.scale, sizeof(float));
+      continue;
+    }
     const void* words = narrowed(type, x + r * stride, head_dim, row);
     if (type == KvType::bf16) {
       spread<std::uint16_t>(words, dim, block, paired_offset(type, slot, 0, dim), 2);
@@ -99,10 +141,17 @@ void store_values(KvType type, std::size_t head_dim, const float* x, std::size_t
 void load_keys(KvType type, std::size_t head_dim, const void* keys, std::size_t position, std::size_t rows,
                float* out, std::size_t stride) {
   PackedRow row;
+  Codes codes;
   const std::size_t dim = kv_dim(head_dim);
   for (std::size_t r = 0; r < rows; ++r) {
     const auto [offset, slot] = place(type, head_dim, position + r);
     const char* block = static_cast<const char*>(keys) + offset;
+    if (type == KvType::int8) {
+      collect<std::int8_t>(block, slot, kKvBlock, dim, codes.code);
+      std::memcpy(&codes.scale, block + dim * kKvBlock + slot * sizeof(float), sizeof(float));
+      dequantize(codes, head_dim, out + r * stride);
+      continue;
+    }
     if (type == KvType::f16) {
       collect<std::uint16_t>(block, slot, kKvBlock, dim, row.narrow);
     } else if (type == KvType::bf16) {
@@ -117,10 +166,18 @@ void load_keys(KvType type, std::size_t head_dim, const void* keys, std::size_t 
 void load_values(KvType type, std::size_t head_dim, const void* values, std::size_t position,
                  std::size_t rows, float* out, std::size_t stride) {
   PackedRow row;
+  Codes codes;
   const std::size_t dim = kv_dim(head_dim);
   for (std::size_t r = 0; r < rows; ++r) {
     const auto [offset, slot] = place(type, head_dim, position + r);
     const char* block = static_cast<const char*>(values) + offset;
+    if (type == KvType::int8) {
+      const char* const from = block + slot * (dim + sizeof(float));
+      std::memcpy(codes.code, from, dim);
+      std::memcpy(&codes.scale, from + dim, sizeof(float));
+      dequantize(codes, head_dim, out + r * stride);
+      continue;
+    }
     if (type == KvType::bf16) {
       collect<std::uint16_t>(block, paired_offset(type, slot, 0, dim), 2, dim, row.narrow);
     } else if (type == KvType::f16) {

@@ -7,6 +7,8 @@
 //   f32, f16: keys [D][16]          values [16][D]
 //   bf16:     keys [D/2][16][2]     values [8][D][2]     (pairs along the summed axis, as dpbf16ps wants
 //   them)
+//   int8:     keys [D][16], then 16 f32 scales; values [16][D + 4], each row's last 4 bytes its f32 scale. A
+//             position's codes are x / scale rounded, scale = max|x| / 127.
 // A prefix of positions is a prefix of bytes (rounded up to a block): growing, copying and cutting a cache
 // are memcpy. What lies at positions beyond those that a call is told of is never read into a result.
 #pragma once
@@ -16,7 +18,7 @@
 
 namespace metal_candle::simd {
 
-enum class KvType : std::uint8_t { f32, f16, bf16 };
+enum class KvType : std::uint8_t { f32, f16, bf16, int8 };
 
 inline constexpr std::size_t kKvBlock = 16;  // positions a block
 
@@ -25,6 +27,7 @@ constexpr std::size_t kv_dim(std::size_t head_dim) { return (head_dim + 15) / 16
 
 /// Bytes of one block of keys (or of values) of one head.
 constexpr std::size_t kv_block_bytes(KvType type, std::size_t head_dim) {
+  if (type == KvType::int8) return kKvBlock * (kv_dim(head_dim) + sizeof(float));
   return kKvBlock * kv_dim(head_dim) * (type == KvType::f32 ? 4 : 2);
 }
 

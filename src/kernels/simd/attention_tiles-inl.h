@@ -99,6 +99,20 @@ struct Cached<KvType::bf16> {
   }
 };
 
+template <>
+struct Cached<KvType::int8> {  // codes; the caller applies the scales
+  using Word = std::int8_t;
+  static HWY_INLINE V16 even(const Word* p) {
+    const hn::Rebind<std::int8_t, Lane16> d8;
+    const hn::RebindToSigned<Lane16> d32;
+    return hn::ConvertTo(Lane16(), hn::PromoteTo(d32, hn::LoadU(d8, p)));
+  }
+  static HWY_INLINE void pair(const Word* p, std::size_t odd, V16& a, V16& b) {
+    a = even(p);
+    b = even(p + odd);
+  }
+};
+
 /// C[r][16p + c] = (add ? C : 0) + sum over x < depth of A[r][x] B(x, c) in panel p, for kRows rows and
 /// kPanels panels; A and C have rows of kLead floats.
 template <KvType kType, std::size_t kRows, std::size_t kPanels, std::size_t kLead>
