@@ -5,129 +5,104 @@
 namespace metal_candle {
 namespace {
 
-constexpr EncoderNames bert_names() {
-  EncoderNames n;
-  n.words = "embeddings.word_embeddings";
-  n.positions = "embeddings.position_embeddings";
-  n.types = "embeddings.token_type_embeddings";
-  n.embedding_norm = "embeddings.LayerNorm";
-  n.layer = "encoder.layer.{}.";
-  n.q = "attention.self.query";
-  n.k = "attention.self.key";
-  n.v = "attention.self.value";
-  n.output = "attention.output.dense";
-  n.attention_norm = "attention.output.LayerNorm";
-  n.up = "intermediate.dense";
-  n.down = "output.dense";
-  n.mlp_norm = "output.LayerNorm";
-  return n;
-}
+constexpr EncoderNames kBert{.words = "embeddings.word_embeddings",
+                             .positions = "embeddings.position_embeddings",
+                             .types = "embeddings.token_type_embeddings",
+                             .embedding_norm = "embeddings.LayerNorm",
+                             .layer = "encoder.layer.{}.",
+                             .q = "attention.self.query",
+                             .k = "attention.self.key",
+                             .v = "attention.self.value",
+                             .output = "attention.output.dense",
+                             .attention_norm = "attention.output.LayerNorm",
+                             .up = "intermediate.dense",
+                             .down = "output.dense",
+                             .mlp_norm = "output.LayerNorm"};
 
-constexpr EncoderNames mpnet_names() {
-  EncoderNames n = bert_names();
-  n.types = "";
-  n.relative_bias = "encoder.relative_attention_bias";
-  n.q = "attention.attn.q";
-  n.k = "attention.attn.k";
-  n.v = "attention.attn.v";
-  n.output = "attention.attn.o";
-  n.attention_norm = "attention.LayerNorm";
-  return n;
-}
+constexpr EncoderNames kMpnet{.words = "embeddings.word_embeddings",
+                              .positions = "embeddings.position_embeddings",
+                              .embedding_norm = "embeddings.LayerNorm",
+                              .relative_bias = "encoder.relative_attention_bias",
+                              .layer = "encoder.layer.{}.",
+                              .q = "attention.attn.q",
+                              .k = "attention.attn.k",
+                              .v = "attention.attn.v",
+                              .output = "attention.attn.o",
+                              .attention_norm = "attention.LayerNorm",
+                              .up = "intermediate.dense",
+                              .down = "output.dense",
+                              .mlp_norm = "output.LayerNorm"};
 
-constexpr EncoderNames modernbert_names() {
-  EncoderNames n;
-  n.words = "embeddings.tok_embeddings";
-  n.embedding_norm = "embeddings.norm";
-  n.final_norm = "final_norm";
-  n.layer = "layers.{}.";
-  n.qkv = "attn.Wqkv";
-  n.output = "attn.Wo";
-  n.attention_pre_norm = "attn_norm";
-  n.activated_gate = "mlp.Wi";
-  n.down = "mlp.Wo";
-  n.mlp_pre_norm = "mlp_norm";
-  return n;
-}
+constexpr EncoderNames kModernbert{.words = "embeddings.tok_embeddings",
+                                   .embedding_norm = "embeddings.norm",
+                                   .final_norm = "final_norm",
+                                   .layer = "layers.{}.",
+                                   .qkv = "attn.Wqkv",
+                                   .output = "attn.Wo",
+                                   .attention_pre_norm = "attn_norm",
+                                   .activated_gate = "mlp.Wi",
+                                   .down = "mlp.Wo",
+                                   .mlp_pre_norm = "mlp_norm"};
 
-constexpr EncoderNames nomic_names() {
-  EncoderNames n;
-  n.words = "embeddings.word_embeddings";
-  n.types = "embeddings.token_type_embeddings";
-  n.embedding_norm = "emb_ln";
-  n.layer = "encoder.layers.{}.";
-  n.qkv = "attn.Wqkv";
-  n.output = "attn.out_proj";
-  n.attention_norm = "norm1";
-  n.activated = "mlp.fc12";
-  n.gate = "mlp.fc11";
-  n.down = "mlp.fc2";
-  n.mlp_norm = "norm2";
-  return n;
-}
+constexpr EncoderNames kNomic{.words = "embeddings.word_embeddings",
+                              .types = "embeddings.token_type_embeddings",
+                              .embedding_norm = "emb_ln",
+                              .layer = "encoder.layers.{}.",
+                              .qkv = "attn.Wqkv",
+                              .output = "attn.out_proj",
+                              .attention_norm = "norm1",
+                              .activated = "mlp.fc12",
+                              .gate = "mlp.fc11",
+                              .down = "mlp.fc2",
+                              .mlp_norm = "norm2"};
 
-constexpr EncoderNames gguf_names() {
-  EncoderNames n;
-  n.words = "token_embd";
-  n.positions = "position_embd";
-  n.types = "token_types";
-  n.embedding_norm = "token_embd_norm";
-  n.layer = "blk.{}.";
-  n.q = "attn_q";
-  n.k = "attn_k";
-  n.v = "attn_v";
-  n.qkv = "attn_qkv";
-  n.output = "attn_output";
-  n.attention_norm = "attn_output_norm";
-  n.up = "ffn_up";
-  n.activated = "ffn_gate";
-  n.gate = "ffn_up";
-  n.down = "ffn_down";
-  n.mlp_norm = "layer_output_norm";
-  return n;
-}
+constexpr EncoderNames kGguf{.words = "token_embd",
+                             .positions = "position_embd",
+                             .types = "token_types",
+                             .embedding_norm = "token_embd_norm",
+                             .layer = "blk.{}.",
+                             .q = "attn_q",
+                             .k = "attn_k",
+                             .v = "attn_v",
+                             .qkv = "attn_qkv",
+                             .output = "attn_output",
+                             .attention_norm = "attn_output_norm",
+                             .up = "ffn_up",
+                             .activated = "ffn_gate",
+                             .gate = "ffn_up",
+                             .down = "ffn_down",
+                             .mlp_norm = "layer_output_norm"};
 
-constexpr EncoderNames decoder_names() {
-  EncoderNames n;
-  n.words = "embed_tokens";
-  n.final_norm = "norm";
-  n.layer = "layers.{}.";
-  n.q = "self_attn.q_proj";
-  n.k = "self_attn.k_proj";
-  n.v = "self_attn.v_proj";
-  n.q_norm = "self_attn.q_norm";
-  n.k_norm = "self_attn.k_norm";
-  n.output = "self_attn.o_proj";
-  n.attention_pre_norm = "input_layernorm";
-  n.activated = "mlp.gate_proj";
-  n.gate = "mlp.up_proj";
-  n.down = "mlp.down_proj";
-  n.mlp_pre_norm = "post_attention_layernorm";
-  return n;
-}
+constexpr EncoderNames kDecoder{.words = "embed_tokens",
+                                .final_norm = "norm",
+                                .layer = "layers.{}.",
+                                .q = "self_attn.q_proj",
+                                .k = "self_attn.k_proj",
+                                .v = "self_attn.v_proj",
+                                .q_norm = "self_attn.q_norm",
+                                .k_norm = "self_attn.k_norm",
+                                .output = "self_attn.o_proj",
+                                .attention_pre_norm = "input_layernorm",
+                                .activated = "mlp.gate_proj",
+                                .gate = "mlp.up_proj",
+                                .down = "mlp.down_proj",
+                                .mlp_pre_norm = "post_attention_layernorm"};
 
-constexpr EncoderNames gguf_decoder_names() {
-  EncoderNames n;
-  n.words = "token_embd";
-  n.final_norm = "output_norm";
-  n.layer = "blk.{}.";
-  n.q = "attn_q";
-  n.k = "attn_k";
-  n.v = "attn_v";
-  n.q_norm = "attn_q_norm";
-  n.k_norm = "attn_k_norm";
-  n.output = "attn_output";
-  n.attention_pre_norm = "attn_norm";
-  n.activated = "ffn_gate";
-  n.gate = "ffn_up";
-  n.down = "ffn_down";
-  n.mlp_pre_norm = "ffn_norm";
-  return n;
-}
+constexpr EncoderNames kGgufDecoder{.words = "token_embd",
+                                    .final_norm = "output_norm",
+                                    .layer = "blk.{}.",
+                                    .q = "attn_q",
+                                    .k = "attn_k",
+                                    .v = "attn_v",
+                                    .q_norm = "attn_q_norm",
+                                    .k_norm = "attn_k_norm",
+                                    .output = "attn_output",
+                                    .attention_pre_norm = "attn_norm",
+                                    .activated = "ffn_gate",
+                                    .gate = "ffn_up",
+                                    .down = "ffn_down",
+                                    .mlp_pre_norm = "ffn_norm"};
 
-constexpr EncoderNames kBert = bert_names(), kMpnet = mpnet_names(), kModernbert = modernbert_names(),
-                       kNomic = nomic_names(), kGguf = gguf_names(), kDecoder = decoder_names(),
-                       kGgufDecoder = gguf_decoder_names();
 constexpr std::array<const char*, 6> kPrefixes{"", "bert.", "roberta.", "mpnet.", "model.", "encoder."};
 
 }  // namespace
