@@ -305,19 +305,19 @@ std::size_t LoraWeights::max_rank() const noexcept {
   return most;
 }
 
-std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim) const {
+std::shared_ptr<LoraWeights> LoraWeights::copy() const {
   std::shared_ptr<LoraWeights> out(new LoraWeights);
   out->memory_ = std::make_unique<WeightArena>(memory_->used());
   out->begin_ = out->memory_->allocate(memory_->used());
   std::memcpy(out->begin_, begin_, memory_->used());
   out->replaced_ = replaced_;
   out->modules_ = modules_;
+  out->rotary_ = rotary_;
   out->hash_ = hash_;
   const auto moved = [&]<typename T>(const T* p) {
     const auto offset = reinterpret_cast<const std::byte*>(p) - begin_;
     return p ? reinterpret_cast<const T*>(out->begin_ + offset) : nullptr;
   };
-  std::vector<std::byte> row;
   for (LoraModule& m : out->modules_) {
     LoraDelta& d = m.delta;
     d.a = moved(d.a);
@@ -327,17 +327,44 @@ std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim
     if (!m.magnitude.empty()) m.magnitude = {moved(m.magnitude.data()), m.magnitude.size()};
     if (!d.replaced.empty())
       d.replaced = {out->replaced_.data() + (d.replaced.data() - replaced_.data()), d.replaced.size()};
-    if ((m.id.role != WeightRole::q && m.id.role != WeightRole::k) || !d.b) continue;
-    const std::size_t element = block_bytes(d.type), half = head_dim / 2;
-    for (std::size_t j = 0; j < d.rank; ++j) {
-      auto* b = const_cast<std::byte*>(d.b) + j * m.out * element;  // out's own memory
-      row.assign(b, b + m.out * element);
-      for (std::size_t i = 0; i < m.out; ++i) {
-        const std::size_t within = i % head_dim;
-        const std::size_t from = i - within + 2 * (within % half) + within / half;
-        std::memcpy(b + i * element, row.data() + from * element, element);
-      }
-    }
+  }
+  return out;
+}
+
+std::shared_ptr<const LoraWeights> LoraWeights::ordered(std::shared_ptr<const LoraWeights> weights,
+                                                        RotaryOrder order, std::size_t head_dim,
+                                                        const std::string& file) {
+  if (order == weights->rotary_) return weights;
+  const std::shared_ptr<LoraWeights> out = weights->copy();
+  out->rotary_ = order;
+  // Element i of the new order stands at from(i) in the old one: the halves of a head lie side by side, or
+  // its pairs do.
+  const std::size_t half = head_dim / 2;
+  const auto from = [&](std::size_t i) {
+    const std::size_t within = i % head_dim;
+    return i - within +
+           (order == RotaryOrder::halves ? 2 * (within % half) + within / half
+                                         : within % 2 * half + within / 2);
+  };
+  std::vector<std::byte> old;
+  // `n` elements of `width` bytes of out's own memory.
+  const auto permute = [&](const void* data, std::size_t n, std::size_t width) {
+    auto* bytes = static_cast<std::byte*>(const_cast<void*>(data));
+    old.assign(bytes, bytes + n * width);
+    for (std::size_t i = 0; i < n; ++i) std::memcpy(bytes + i * width, old.data() + from(i) * width, width);
+  };
+  for (const LoraModule& m : out->modules_) {
+    if (m.id.role != WeightRole::q && m.id.role != WeightRole::k) continue;
+    if (head_dim == 0 || head_dim % 2 != 0 || m.out % head_dim != 0)
+      throw Error(ErrorCode::invalid_argument,
+                  file + ": " + module_name(m.id) + ": its " + std::to_string(m.out) +
+                      " outputs are no whole number of heads of " + std::to_string(head_dim));
+    const LoraDelta& d = m.delta;
+    const std::size_t element = block_bytes(d.type);
+    for (std::size_t j = 0; d.b && j < d.rank; ++j) permute(d.b + j * m.out * element, m.out, element);
+    if (d.rows) permute(d.rows, m.out, m.in * element);
+    if (!d.bias.empty()) permute(d.bias.data(), m.out, sizeof(float));
+    if (!m.magnitude.empty()) permute(m.magnitude.data(), m.out, sizeof(float));
   }
   return out;
 }

@@ -21,9 +21,8 @@ class Binder {
 
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
-    out->weights = file_.weights->rotary() == RotaryOrder::interleaved
-                       ? file_.weights->with_halves(spec_.head_dim)
-                       : file_.weights;
+    out->weights =
+        LoraWeights::ordered(file_.weights, RotaryOrder::halves, spec_.head_dim, "adapter " + adapter_);
     out->places.resize(adapter_places(spec_.layers));
     for (const LoraModule& m : out->weights->modules()) {
       check(m);

@@ -8,6 +8,7 @@
 
 #include "adapters/formats.h"
 #include "core/json.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
 #include "metal_candle/adapter.h"
@@ -76,14 +77,58 @@ TEST(ConvertAdapter, IsLossless) {
   }
 }
 
+TEST(ConvertAdapter, ToGgufAndBackIsLossless) {
+  struct Case {
+    const char* name;
+    AdapterBase base;
+  };
+  for (const auto& [name, base] : {Case{"lora", {"llama", 16}},
+                                   {"lora", {"mistral", 16}},
+                                   {"rslora", {"llama", 16}},
+                                   {"layers", {"qwen2", 0}},
+                                   {"head", {"llama", 12}},
+                                   {"lora-mlx", {"qwen3", 0}}}) {
+    SCOPED_TRACE(std::string(name) + " for " + base.architecture);
+    const TempDir dir;
+    const auto original = Adapter::load(kGolden + name);
+    original->save(dir / "a.gguf", "gguf", base);
+    const auto gguf = Adapter::load(dir / "a.gguf");
+    EXPECT_EQ(gguf->info().format, "gguf");
+    EXPECT_EQ(gguf->info().base_model, original->info().base_model);
+    gguf->save(dir / "back", "peft", base);
+    EXPECT_EQ(Adapter::load(dir / "back")->info().hash, original->info().hash);
+    gguf->save(dir / "b.gguf", "gguf");  // names its own architecture
+    EXPECT_EQ(text_of(dir / "b.gguf"), text_of(dir / "a.gguf"));
+  }
+}
+
+// The golden is what llama.cpp's converter makes of "lora", widened to f32.
+TEST(ConvertAdapter, OrdersRowsAsLlamaCppDoes) {
+  const TempDir dir;
+  Adapter::load(kGolden + "lora-mlx")->save(dir / "a.gguf", "gguf", {"llama", 16});
+  const GgufFile ours = GgufFile::open(dir / "a.gguf"),
+                 golden = GgufFile::open(kGolden + "lora-gguf/adapter.gguf");
+  ASSERT_EQ(ours.tensors().size(), golden.tensors().size());
+  for (const StoredTensor& t : golden.tensors()) {
+    const StoredTensor* mine = ours.find(t.name);
+    ASSERT_NE(mine, nullptr) << t.name;
+    EXPECT_EQ(mine->shape, t.shape) << t.name;
+    EXPECT_TRUE(std::ranges::equal(mine->data, t.data)) << t.name;
+  }
+  for (const char* key : {"general.architecture", "general.type", "adapter.type"})
+    EXPECT_EQ(ours.metadata().required_string(key), golden.metadata().required_string(key));
+  EXPECT_EQ(ours.metadata().required_f64("adapter.lora.alpha"),
+            golden.metadata().required_f64("adapter.lora.alpha"));
+}
+
 TEST(ConvertAdapter, UndoesTheRowOrderOfGguf) {
   const TempDir dir;
   const auto gguf = Adapter::load(kGolden + "lora-gguf/adapter.gguf");
   EXPECT_MC_ERROR(gguf->save(dir / "peft", "peft"), ErrorCode::invalid_argument, "adapter.gguf",
                   "which model");
-  gguf->save(dir / "peft", "peft", 16);
+  gguf->save(dir / "peft", "peft", {.head_dim = 16});
   // The PEFT original is bf16 and the GGUF f32, so the hashes differ; as mlx both are f32.
-  gguf->save(dir / "mlx", "mlx", 16);
+  gguf->save(dir / "mlx", "mlx", {.head_dim = 16});
   EXPECT_EQ(Adapter::load(dir / "mlx")->info().hash, Adapter::load(kGolden + "lora-mlx")->info().hash);
 }
 
@@ -96,8 +141,20 @@ TEST(ConvertAdapter, RefusesWhatAFormatCannotSay) {
   refused("patterns", "one rank and one scale");
   refused("bias", "neither biases");
   refused("saved", "weights stored whole");
-  EXPECT_MC_ERROR(Adapter::load(kGolden + "lora")->save(dir / "x", "onnx"), ErrorCode::invalid_argument,
-                  "onnx");
+  for (const auto& [name, part] : {std::pair{"patterns", "one alpha"},
+                                   {"bias", "biases"},
+                                   {"dora", "DoRA"},
+                                   {"saved", "stored whole"}}) {
+    EXPECT_MC_ERROR(Adapter::load(kGolden + name)->save(dir / name, "gguf", {"qwen3", 12}),
+                    ErrorCode::unsupported, name, part);
+    EXPECT_FALSE(std::filesystem::exists(dir / name));
+  }
+  const auto lora = Adapter::load(kGolden + "lora");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "onnx"), ErrorCode::invalid_argument, "onnx");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf"), ErrorCode::invalid_argument, "architecture");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf", {"llama", 0}), ErrorCode::invalid_argument, "which model");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf", {"llama", 24}), ErrorCode::invalid_argument,
+                  "self_attn.q_proj", "heads of 24");
 }
 
 // One change to a good adapter, which must then be refused with a message that names the matter.
