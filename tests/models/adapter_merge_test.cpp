@@ -3,22 +3,21 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
 #include "adapters/adapter_impl.h"
 #include "io/gguf.h"
-#include "io/safetensors_writer.h"
 #include "kernels/simd/dequantize.h"
 #include "metal_candle/adapter.h"
 #include "models/golden_model.h"
 #include "support/expect_error.h"
-#include "support/quantize.h"
+#include "support/random_adapter.h"
 #include "support/temp_dir.h"
 
 namespace metal_candle {
 namespace {
 
 using test::GoldenModel;
+using test::RandomAdapter;
 using test::TempDir;
 
 const std::string kModels = std::string(MC_GOLDEN_DIR) + "/models/";
@@ -77,56 +76,20 @@ TEST(AdapterMergeTest, AnotherElementTypeMayBeChosen) {
   EXPECT_MC_ERROR(merge("llama3.2", "x", "q4_k"), ErrorCode::invalid_argument, "\"q4_k\"");
 }
 
-// A random PEFT adapter of all projections of a model of these sizes; its matrices by module.
-struct RandomAdapter {
-  std::size_t hidden = 64, heads = 4, kv_heads = 2, head_dim = 16, ffn = 96, rank = 3;
-  float scale = 2;
-  std::map<std::string, std::pair<std::vector<float>, std::vector<float>>> matrices;  // A [r, in], B [out, r]
-
-  explicit RandomAdapter(const std::filesystem::path& directory) {
-    const std::size_t q = heads * head_dim, kv = kv_heads * head_dim;
-    const std::map<std::string, std::pair<std::size_t, std::size_t>> shapes{
-        {"self_attn.q_proj", {q, hidden}},  {"self_attn.k_proj", {kv, hidden}},
-        {"self_attn.v_proj", {kv, hidden}}, {"self_attn.o_proj", {hidden, q}},
-        {"mlp.gate_proj", {ffn, hidden}},   {"mlp.up_proj", {ffn, hidden}},
-        {"mlp.down_proj", {hidden, ffn}}};
-    std::mt19937 random(11);
-    std::normal_distribution<float> normal(0, 0.1f);
-    std::vector<StoredTensor> tensors;
-    for (int layer = 0; layer < 2; ++layer)
-      for (const auto& [name, shape] : shapes) {
-        const std::string module = "model.layers." + std::to_string(layer) + "." + name;
-        auto& [a, b] = matrices[module];
-        a.resize(rank * shape.second);
-        b.resize(shape.first * rank);
-        for (float& x : a) x = normal(random);
-        for (float& x : b) x = normal(random);
-        const std::string key = "base_model.model." + module;
-        tensors.push_back(
-            {key + ".lora_A.weight", DType::f32, {rank, shape.second}, std::as_bytes(std::span(a))});
-        tensors.push_back(
-            {key + ".lora_B.weight", DType::f32, {shape.first, rank}, std::as_bytes(std::span(b))});
-      }
-    std::filesystem::create_directories(directory);
-    write_safetensors(directory / "adapter_model.safetensors", tensors);
-    std::ofstream(directory / "adapter_config.json")
-        << R"({"peft_type": "LORA", "r": 3, "lora_alpha": 6, "target_modules": "all-linear"})";
+// scale · B·A of output `row` and input `column`, in the row order of a llama GGUF.
+double change_of(const RandomAdapter& adapter, const std::string& module, std::size_t row,
+                 std::size_t column) {
+  const auto& [a, b] = adapter.matrices.at(module);
+  const std::size_t rank = adapter.shape.rank, in = a.size() / rank, head_dim = adapter.shape.head_dim;
+  if (module.ends_with("q_proj") || module.ends_with("k_proj")) {
+    // The converter reshapes a head to [2, d/2] and swaps: row 2 i + j of the file is row j d/2 + i.
+    const std::size_t within = row % head_dim;
+    row = row - within + within % 2 * (head_dim / 2) + within / 2;
   }
-
-  // scale · B·A of output `row` and input `column`, in the row order of a llama GGUF.
-  double change(const std::string& module, std::size_t row, std::size_t column) const {
-    const auto& [a, b] = matrices.at(module);
-    const std::size_t in = a.size() / rank;
-    if (module.ends_with("q_proj") || module.ends_with("k_proj")) {
-      // The converter reshapes a head to [2, d/2] and swaps: row 2 i + j of the file is row j d/2 + i.
-      const std::size_t head = row / head_dim, within = row % head_dim;
-      row = head * head_dim + within % 2 * (head_dim / 2) + within / 2;
-    }
-    double sum = 0;
-    for (std::size_t r = 0; r < rank; ++r) sum += static_cast<double>(b[row * rank + r]) * a[r * in + column];
-    return scale * sum;
-  }
-};
+  double sum = 0;
+  for (std::size_t r = 0; r < rank; ++r) sum += static_cast<double>(b[row * rank + r]) * a[r * in + column];
+  return RandomAdapter::kScale * sum;
+}
 
 std::vector<float> values_of(const StoredTensor& t) {
   std::vector<float> out(t.shape[0] * t.shape.back());
@@ -138,7 +101,7 @@ class MergeQuantized : public testing::TestWithParam<const char*> {};
 
 TEST_P(MergeQuantized, WeightsAreTheSumWithinAStepAndTheRestKeepsItsBytes) {
   const TempDir dir;
-  const RandomAdapter adapter(dir / "adapter");
+  const RandomAdapter adapter(dir / "adapter", test::AdapterShape{});
   const std::string model = kModels + GetParam() + "/model.gguf";
   for (const char* type : {"", "f32"}) {
     SCOPED_TRACE(type);
@@ -167,7 +130,7 @@ TEST_P(MergeQuantized, WeightsAreTheSumWithinAStepAndTheRestKeepsItsBytes) {
       const std::vector<float> base = values_of(t), merged = values_of(now);
       const std::size_t columns = t.shape[1];
       for (std::size_t i = 0; i < base.size(); ++i) {
-        const double delta = 0.5 * adapter.change(module, i / columns, i % columns);
+        const double delta = 0.5 * change_of(adapter, module, i / columns, i % columns);
         lost += std::pow(merged[i] - (base[i] + delta), 2);
         change += delta * delta;
         weights += std::pow(base[i] + delta, 2);
