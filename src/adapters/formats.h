@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "adapters/lora_weights.h"
 
@@ -20,6 +21,18 @@ struct AdapterFile {
   /// targeted must have matrices, and only that.
   std::function<bool(WeightId id, std::uint32_t layers)> targets;
   std::string architecture = {};  ///< GGUF: of the base, by GGUF's name; else empty
+};
+
+/// The answers of a question about modules, asked beforehand for those of the layers that an adapter reaches.
+class ModuleTable {
+ public:
+  ModuleTable(const LoraWeights& weights, std::function<bool(WeightId)> ask);
+  bool operator()(WeightId id) const;
+
+ private:
+  std::function<bool(WeightId)> ask_;
+  std::uint32_t of_model_ = 0;         // bit i: the role numbered i
+  std::vector<std::uint32_t> layers_;  // the same by layer
 };
 
 /// `path`: a directory of PEFT (adapter_config.json, adapter_model.safetensors) or mlx-lm

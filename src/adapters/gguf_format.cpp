@@ -106,7 +106,7 @@ void write_gguf_adapter(const std::filesystem::path& file, const LoraWeights& we
     const std::string name = weight_name(NameScheme::gguf, m.id) + ".weight.lora_";
     const bool embedding = m.id.role == WeightRole::embedding;
     out.add_matrix(name + "a", d.type, d.a, embedding ? m.in : d.rank, embedding ? d.rank : m.in, false);
-    out.add_matrix(name + "b", d.type, d.b, d.rank, m.out, true);
+    out.add_b(name + "b", d, false);
   }
   std::vector<GgufEntry> entries{
       {"general.architecture", GgufType::string, std::string_view(architecture)},

@@ -1,14 +1,13 @@
 #include "adapters/lora_weights.h"
 
-#define XXH_NO_INLINE_HINTS 1
-#include <xxhash.h>
-
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
 
 #include "core/thread_pool.h"
 #include "io/quote.h"
+#include "kernels/simd/content_hash.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/transpose.h"
@@ -46,40 +45,6 @@ std::string shape_text(const StoredTensor& t) {
   return text + "]";
 }
 
-class Hasher {
- public:
-  Hasher() : state_(XXH3_createState()) {
-    if (!state_) throw std::bad_alloc();
-    XXH3_128bits_reset(state_);
-  }
-  ~Hasher() { XXH3_freeState(state_); }
-  Hasher(const Hasher&) = delete;
-  Hasher& operator=(const Hasher&) = delete;
-
-  void add(const void* data, std::size_t bytes) { XXH3_128bits_update(state_, data, bytes); }
-  template <typename T>
-  void add_value(T value) {
-    add(&value, sizeof value);
-  }
-  XXH128_canonical_t digest() const {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_));
-    return canonical;
-  }
-  std::string text() const {
-    const XXH128_canonical_t canonical = digest();
-    std::string out;
-    for (const unsigned char byte : canonical.digest) {
-      constexpr std::string_view kHex = "0123456789abcdef";
-      out += {kHex[byte >> 4], kHex[byte & 15]};
-    }
-    return out;
-  }
-
- private:
-  XXH3_state_t* state_;
-};
-
 }  // namespace
 
 // Lays all matrices out in one block of memory: first sizes, then content, each module by whatever thread is
@@ -99,7 +64,7 @@ class LoraBuilder {
       replaced += s.replaced.size();
     }
     out_->rotary_ = rotary;
-    out_->memory_ = std::make_unique<WeightArena>(bytes);
+    out_->memory_ = std::make_unique<WeightArena>(bytes, WeightArena::Use::passing);
     out_->replaced_.reserve(replaced);  // spans into it stay valid
     const std::size_t count = sources_.size();
     out_->begin_ = out_->memory_->allocate(0);
@@ -110,7 +75,7 @@ class LoraBuilder {
       out_->replaced_.insert(out_->replaced_.end(), sources_[i].replaced.begin(), sources_[i].replaced.end());
       out_->modules_[i].delta.replaced = std::span(out_->replaced_).subspan(first);
     }
-    std::vector<XXH128_canonical_t> digests(count);
+    std::vector<Digest> digests(count);
     std::vector<std::exception_ptr> errors(count);
     ThreadPool pool(bytes < kBytesForThreads ? 1 : ThreadPool::default_threads());
     pool.parallel_for(count, 4, [&](std::size_t begin, std::size_t end) {
@@ -124,7 +89,7 @@ class LoraBuilder {
     });
     for (const std::exception_ptr& error : errors)
       if (error) std::rethrow_exception(error);
-    Hasher hash;
+    simd::ContentHash hash;
     hash.add(digests.data(), digests.size() * sizeof digests[0]);
     out_->hash_ = hash.text();
     return out_;
@@ -174,8 +139,8 @@ class LoraBuilder {
       if (m.delta.rank > std::max(m.in, m.out))
         fail(*s.a, "rank " + std::to_string(m.delta.rank) + " exceeds both dimensions, " +
                        std::to_string(m.in) + " and " + std::to_string(m.out));
-      bytes +=
-          rounded(s.a->shape[0] * s.a->shape[1] * element) + rounded(s.b->shape[0] * s.b->shape[1] * element);
+      bytes += rounded(s.a->shape[0] * s.a->shape[1] * element) +
+               rounded(lora_b_elements(m.delta.rank, m.out) * element);
     }
     if (s.rows) {
       check_matrix(*s.rows);
@@ -209,12 +174,14 @@ class LoraBuilder {
     out_->modules_.push_back(m);
   }
 
+  using Digest = std::array<unsigned char, 16>;
+
   // One module's content, in memory of its own.
   class Filler {
    public:
     Filler(const LoraBuilder& builder, std::byte* memory) : builder_(builder), next_(memory) {}
 
-    XXH128_canonical_t fill(const LoraSource& s, LoraModule& m) {
+    Digest fill(const LoraSource& s, LoraModule& m) {
       m.delta.scale = static_cast<float>(s.scale);
       hash_.add_value(static_cast<std::uint32_t>(s.id.role));
       hash_.add_value(s.id.layer);
@@ -224,7 +191,7 @@ class LoraBuilder {
       if (s.a) {
         const bool a_rank_first = s.id.role != WeightRole::embedding;
         m.delta.a = matrix(*s.a, m.delta.type, s.a_rank_first != a_rank_first);
-        m.delta.b = matrix(*s.b, m.delta.type, !s.b_rank_first);
+        m.delta.b = tiles(*s.b, m.delta.type, s.b_rank_first, m.delta.rank, m.out);
       }
       if (s.rows) {
         m.delta.rows = matrix(*s.rows, m.delta.type, false);
@@ -246,19 +213,47 @@ class LoraBuilder {
       const std::size_t rows = t.shape[0], columns = t.shape[1], count = rows * columns;
       const std::size_t element = block_bytes(type);
       std::byte* out = take(count * element);
-      const std::byte* source = t.data.data();
-      std::vector<float> widened;
-      if (t.dtype != type) {
-        widened.resize(count);
-        simd::dequantize(t.dtype, source, widened.data(), count);
-        source = reinterpret_cast<const std::byte*>(widened.data());
+      const std::byte* source = elements(t, type);
+      if (!transposed) {
+        for (std::size_t i = 0; i < count; i += kChunk / element) {
+          const std::size_t n = std::min(kChunk / element, count - i);
+          std::memcpy(out + i * element, source + i * element, n * element);
+          finish(t, type, out + i * element, n);
+        }
+        return out;
       }
-      if (!transposed)
-        std::memcpy(out, source, count * element);
-      else
-        (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
+      (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
       finish(t, type, out, count);
       return out;
+    }
+
+    // LoraDelta::b, a few tiles at a time.
+    const std::byte* tiles(const StoredTensor& t, DType type, bool rank_first, std::size_t rank,
+                           std::size_t n) {
+      const std::size_t element = block_bytes(type);
+      std::byte* out = take(lora_b_elements(rank, n) * element);
+      const std::byte* source = elements(t, type);
+      if (rank_first) {
+        lora_pack_b(type, source, true, rank, n, out);
+        finish(t, type, out, lora_b_elements(rank, n));
+        return out;
+      }
+      const std::size_t outputs = std::max<std::size_t>(1, kChunk / (rank * kLoraTile * element)) * kLoraTile;
+      for (std::size_t c = 0; c < n; c += outputs) {
+        const std::size_t some = std::min(outputs, n - c);
+        std::byte* to = out + c * rank * element;
+        lora_pack_b(type, source + c * rank * element, false, rank, some, to);
+        finish(t, type, to, lora_b_elements(rank, some));
+      }
+      return out;
+    }
+
+    // The tensor's elements as `type`; valid until the next call.
+    const std::byte* elements(const StoredTensor& t, DType type) {
+      if (t.dtype == type) return t.data.data();
+      widened_.resize(t.shape[0] * t.shape[1]);
+      simd::dequantize(t.dtype, t.data.data(), widened_.data(), widened_.size());
+      return reinterpret_cast<const std::byte*>(widened_.data());
     }
 
     std::span<const float> floats(const StoredTensor& t, std::size_t n) {
@@ -274,9 +269,13 @@ class LoraBuilder {
       hash_.add(data, count * block_bytes(type));
     }
 
+    // Checked and hashed while it is in the L1 cache.
+    static constexpr std::size_t kChunk = 16 << 10;
+
     const LoraBuilder& builder_;
     std::byte* next_;
-    Hasher hash_;
+    std::vector<float> widened_;
+    simd::ContentHash hash_;
   };
 
   std::vector<LoraSource> sources_;
@@ -307,7 +306,7 @@ std::size_t LoraWeights::max_rank() const noexcept {
 
 std::shared_ptr<LoraWeights> LoraWeights::copy() const {
   std::shared_ptr<LoraWeights> out(new LoraWeights);
-  out->memory_ = std::make_unique<WeightArena>(memory_->used());
+  out->memory_ = std::make_unique<WeightArena>(memory_->used(), WeightArena::Use::passing);
   out->begin_ = out->memory_->allocate(memory_->used());
   std::memcpy(out->begin_, begin_, memory_->used());
   out->replaced_ = replaced_;
@@ -361,7 +360,14 @@ std::shared_ptr<const LoraWeights> LoraWeights::ordered(std::shared_ptr<const Lo
                       " outputs are no whole number of heads of " + std::to_string(head_dim));
     const LoraDelta& d = m.delta;
     const std::size_t element = block_bytes(d.type);
-    for (std::size_t j = 0; d.b && j < d.rank; ++j) permute(d.b + j * m.out * element, m.out, element);
+    if (d.b) {
+      old.assign(d.b, d.b + lora_b_elements(d.rank, m.out) * element);
+      auto* b = const_cast<std::byte*>(d.b);
+      for (std::size_t i = 0; i < m.out; ++i)
+        for (std::size_t j = 0; j < d.rank; ++j)
+          std::memcpy(b + lora_b_index(d.rank, j, i) * element,
+                      &old[lora_b_index(d.rank, j, from(i)) * element], element);
+    }
     if (d.rows) permute(d.rows, m.out, m.in * element);
     if (!d.bias.empty()) permute(d.bias.data(), m.out, sizeof(float));
     if (!m.magnitude.empty()) permute(m.magnitude.data(), m.out, sizeof(float));

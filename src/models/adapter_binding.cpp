@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "adapters/format_common.h"
 #include "kernels/compute_pool.h"
@@ -23,7 +24,7 @@ class Binder {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
         LoraWeights::ordered(file_.weights, RotaryOrder::halves, spec_.head_dim, "adapter " + adapter_);
-    out->places.resize(adapter_places(spec_.layers));
+    found_.reserve(out->weights->modules().size() + 1);
     for (const LoraModule& m : out->weights->modules()) {
       check(m);
       LoraDelta delta = m.delta;
@@ -35,7 +36,7 @@ class Binder {
         check_base_copy(m);
         delta.rows = nullptr;
       }
-      add(*out, m.id, delta);
+      add(m.id, delta);
       // PEFT trains the tokens of a table that is the output layer too in both places.
       const bool shared = decoder_.weights().head.spec().weight == decoder_.weights().embedding;
       if (m.id.role == WeightRole::embedding && !delta.replaced.empty() && shared) {
@@ -44,17 +45,27 @@ class Binder {
         head.n = spec_.vocab;
         head.rows = delta.rows;
         head.replaced = delta.replaced;
-        add(*out, {WeightRole::lm_head}, head);
+        add({WeightRole::lm_head}, head);
       }
     }
     check_targets();
+    place(*out);
     return out;
   }
 
  private:
-  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) const {
-    const AdapterPlace at = adapter_place(id, spec_.layers);
-    out.places[at.place].push_back({at.segment, delta});
+  void add(WeightId id, const LoraDelta& delta) {
+    found_.emplace_back(adapter_place(id, spec_.layers), delta);
+  }
+
+  // What was found, by place.
+  void place(BoundAdapter& out) const {
+    out.first.assign(adapter_places(spec_.layers) + 1, 0);
+    for (const auto& [at, delta] : found_) ++out.first[at.place + 1];
+    std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
+    std::vector<std::uint32_t> next(out.first);
+    out.entries.resize(found_.size());
+    for (const auto& [at, delta] : found_) out.entries[next[at.place]++] = {at.segment, delta};
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
@@ -129,7 +140,7 @@ class Binder {
     const auto [weight, first] = base(m.id);
     const LoraDelta& d = m.delta;
     const std::size_t k = m.in, n = m.out, rank = d.rank;
-    std::vector<float> a(rank * k), b(rank * n), out(n);
+    std::vector<float> a(rank * k), b(lora_b_elements(rank, n)), out(n);
     simd::dequantize(d.type, d.a, a.data(), a.size());
     simd::dequantize(d.type, d.b, b.data(), b.size());
     compute_pool().parallel_for(n, 16,
@@ -138,7 +149,7 @@ class Binder {
                                   for (std::size_t j = begin; j < end; ++j) {
                                     weight->unpack_row(first + j, row.data());
                                     for (std::size_t r = 0; r < rank; ++r) {
-                                      const float factor = d.scale * b[r * n + j];
+                                      const float factor = d.scale * b[lora_b_index(rank, r, j)];
                                       for (std::size_t i = 0; i < k; ++i) row[i] += factor * a[r * k + i];
                                     }
                                     double squares = 0;
@@ -173,6 +184,7 @@ class Binder {
   const DecoderSpec& spec_;
   const AdapterFile& file_;
   const std::string& adapter_;
+  std::vector<std::pair<AdapterPlace, LoraDelta>> found_;
 };
 
 }  // namespace

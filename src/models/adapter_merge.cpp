@@ -46,12 +46,14 @@ struct Change {
     std::vector<float> t(d.rank), delta(columns, 0.0f);
     for (std::size_t r = 0; r < d.rank; ++r) {
       const std::byte* from =
-          table ? d.a + (row * d.rank + r) * element : d.b + (r * module->out + row) * element;
+          table ? d.a + (row * d.rank + r) * element : d.b + lora_b_index(d.rank, r, row) * element;
       simd::dequantize(d.type, from, &t[r], 1);
       t[r] *= d.scale;
     }
-    simd::lora_expand(d.type, table ? d.b : d.a, columns, d.rank, t.data(), d.rank, 1, columns, delta.data(),
-                      columns);
+    if (table)
+      lora_expand_all(d, t.data(), delta.data());
+    else
+      simd::lora_expand(d.type, d.a, columns, d.rank, t.data(), d.rank, 1, columns, delta.data(), columns);
     double gain = 1;
     if (!module->magnitude.empty()) {
       double squares = 0;

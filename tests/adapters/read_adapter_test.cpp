@@ -1,6 +1,7 @@
 // Reading adapters: what each golden holds, conversion without loss, and a directory of hostile ones.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -13,6 +14,7 @@
 #include "io/safetensors_writer.h"
 #include "metal_candle/adapter.h"
 #include "support/expect_error.h"
+#include "support/gguf_builder.h"
 #include "support/temp_dir.h"
 
 namespace metal_candle {
@@ -168,6 +170,7 @@ struct Hostile {
 };
 
 const auto kQ = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+const auto kQB = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
 StoredTensor& find(std::vector<StoredTensor>& tensors, const std::string& name) {
   for (StoredTensor& t : tensors)
@@ -326,6 +329,15 @@ const Hostile kHostile[] = {
      },
      ErrorCode::malformed_file,
      "expected a matrix"},
+    {"rank beyond both dimensions", "lora",
+     [](Json& c) {
+       c["rank_pattern"] = {{"layers.0.self_attn.q_proj", 128}};
+     },
+     [](auto& t) {
+       find(t, kQ).shape = {128, 2};
+       find(t, kQB).shape = {2, 128};
+     },
+     ErrorCode::malformed_file, "rank 128 exceeds both dimensions"},
     {"integers", "lora", {}, [](auto& t) { find(t, kQ).dtype = DType::i16; }, ErrorCode::unsupported, "i16"},
     {"no tensors", "lora", {}, [](auto& t) { t.clear(); }, ErrorCode::malformed_file, "holds no tensors"},
 };
@@ -342,6 +354,99 @@ TEST(HostileAdapter, IsRefusedByName) {
     if (h.tensors) h.tensors(tensors);
     write_safetensors(dir / "adapter_model.safetensors", tensors);
     EXPECT_MC_ERROR(Adapter::load(dir.path()), h.code, h.part, "adapter_");
+    AdapterRegistry registry;  // stays as it was
+    const auto good = registry.load_adapter("a", kGolden + "lora");
+    registry.activate("a");
+    EXPECT_MC_ERROR(registry.load_adapter("a", dir.path()), h.code, h.part);
+    EXPECT_EQ(registry.get_adapter("a"), good);
+    EXPECT_EQ(registry.list_adapters().size(), 1u);
+    EXPECT_EQ(registry.active_adapter(), "a");
+  }
+}
+
+TEST(HostileAdapter, GgufIsRefusedByName) {
+  const std::vector<float> values(2 * 32, 0.5f);
+  struct Case {
+    const char* name;
+    std::function<void(test::GgufBuilder&)> spoil;
+    ErrorCode code;
+    const char* part;
+  };
+  const auto good = [&](test::GgufBuilder& g) {
+    g.set("general.architecture", std::string("llama")).set("general.type", std::string("adapter"));
+    g.set("adapter.type", std::string("lora")).set("adapter.lora.alpha", 2.0f);
+  };
+  const auto pair = [&](test::GgufBuilder& g, const std::string& name, std::uint64_t rank_a,
+                        std::uint64_t rank_b) {
+    g.tensor(name + ".weight.lora_a", DType::f32, {rank_a, 64 / rank_a}, values);
+    g.tensor(name + ".weight.lora_b", DType::f32, {64 / rank_b, rank_b}, values);
+  };
+  const Case cases[] = {
+      {"a model", [&](auto& g) { g.set("general.type", std::string("model")); }, ErrorCode::unsupported,
+       "general.type"},
+      {"no alpha",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("lora"));
+         pair(g, "blk.0.attn_q", 2, 2);
+       },
+       ErrorCode::malformed_file, "adapter.lora.alpha"},
+      {"alpha of text",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("lora"));
+         g.set("adapter.lora.alpha", std::string("2"));
+       },
+       ErrorCode::malformed_file, "adapter.lora.alpha"},
+      {"another kind",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("control"));
+       },
+       ErrorCode::unsupported, "adapter.type"},
+      {"aLoRA",
+       [&](auto& g) {
+         good(g);
+         g.set("adapter.alora.invocation_tokens", std::vector<std::uint32_t>{1});
+       },
+       ErrorCode::unsupported, "adapter.alora.invocation_tokens"},
+      {"nothing", good, ErrorCode::malformed_file, "holds no tensors"},
+      {"half a pair",
+       [&](auto& g) {
+         good(g);
+         g.tensor("blk.0.attn_q.weight.lora_a", DType::f32, {2, 32}, values);
+       },
+       ErrorCode::malformed_file, "blk.0.attn_q"},
+      {"ranks that disagree", [&](auto& g) { good(g), pair(g, "blk.0.attn_q", 2, 4); },
+       ErrorCode::malformed_file, "rank 4"},
+      {"a path", [&](auto& g) { good(g), pair(g, "../../etc/passwd", 2, 2); }, ErrorCode::unsupported,
+       "../../etc/passwd"},
+      {"a norm", [&](auto& g) { good(g), pair(g, "blk.0.attn_norm", 2, 2); }, ErrorCode::unsupported,
+       "attn_norm"},
+      {"an expert", [&](auto& g) { good(g), pair(g, "blk.0.ffn_gate_exps", 2, 2); }, ErrorCode::unsupported,
+       "ffn_gate_exps"},
+      {"a vector",
+       [&](auto& g) {
+         good(g);
+         g.tensor("blk.0.attn_q.weight.lora_a", DType::f32, {64}, values);
+         g.tensor("blk.0.attn_q.weight.lora_b", DType::f32, {32, 2}, values);
+       },
+       ErrorCode::malformed_file, "lora_a"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    const TempDir dir;
+    test::GgufBuilder builder;
+    c.spoil(builder);
+    EXPECT_MC_ERROR(Adapter::load(builder.write(dir / "a.gguf")), c.code, "a.gguf", c.part);
+  }
+}
+
+TEST(HostileAdapter, AHeaderLargerThanTheFileIsRefused) {
+  const TempDir dir;
+  dir.write("adapter_config.json", text_of(kGolden + "lora/adapter_config.json"));
+  for (const std::uint64_t length : {std::uint64_t{1} << 20, std::uint64_t{1} << 40, ~std::uint64_t{0}}) {
+    std::string text(8, '\0');
+    std::memcpy(text.data(), &length, 8);
+    dir.write("adapter_model.safetensors", text + "{}");
+    EXPECT_MC_ERROR(Adapter::load(dir.path()), ErrorCode::malformed_file, "adapter_model.safetensors");
   }
 }
 
