@@ -5,6 +5,7 @@
 The base is made without weights' values (they do not matter here). Files come from a warm page cache; medians.
 """
 
+import json
 import pathlib
 import sys
 import time
@@ -16,7 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 def main():
     folder, rounds = pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 7
-    config = AutoConfig.from_pretrained(folder / "model")
+    values = json.loads((folder / "model/config.json").read_text())
+    config = AutoConfig.for_model(**{k: v for k, v in values.items() if k != "layer_types"})
     base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model = PeftModel.from_pretrained(base, folder / "r8", adapter_name="first")
     for name in ("r8", "r32", "r64"):

@@ -24,9 +24,10 @@ class Binder {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
         LoraWeights::ordered(file_.weights, RotaryOrder::halves, spec_.head_dim, "adapter " + adapter_);
-    found_.reserve(out->weights->modules().size() + 1);
+    for (const LoraModule& m : out->weights->modules()) check(m);
+    check_targets();
+    count(*out);
     for (const LoraModule& m : out->weights->modules()) {
-      check(m);
       LoraDelta delta = m.delta;
       if (!m.magnitude.empty()) {
         out->gains.push_back(gain(m));
@@ -36,36 +37,42 @@ class Binder {
         check_base_copy(m);
         delta.rows = nullptr;
       }
-      add(m.id, delta);
-      // PEFT trains the tokens of a table that is the output layer too in both places.
-      const bool shared = decoder_.weights().head.spec().weight == decoder_.weights().embedding;
-      if (m.id.role == WeightRole::embedding && !delta.replaced.empty() && shared) {
+      add(*out, m.id, delta);
+      if (reaches_head(m)) {
         LoraDelta head;
         head.type = delta.type;
         head.n = spec_.vocab;
         head.rows = delta.rows;
         head.replaced = delta.replaced;
-        add({WeightRole::lm_head}, head);
+        add(*out, {WeightRole::lm_head}, head);
       }
     }
-    check_targets();
-    place(*out);
     return out;
   }
 
  private:
-  void add(WeightId id, const LoraDelta& delta) {
-    found_.emplace_back(adapter_place(id, spec_.layers), delta);
+  // PEFT trains the tokens of a table that is the output layer too in both places.
+  bool reaches_head(const LoraModule& m) const {
+    return m.id.role == WeightRole::embedding && !m.delta.replaced.empty() &&
+           decoder_.weights().head.spec().weight == decoder_.weights().embedding;
   }
 
-  // What was found, by place.
-  void place(BoundAdapter& out) const {
+  // Makes room for the entries of each place.
+  void count(BoundAdapter& out) {
     out.first.assign(adapter_places(spec_.layers) + 1, 0);
-    for (const auto& [at, delta] : found_) ++out.first[at.place + 1];
+    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, spec_.layers).place + 1]; };
+    for (const LoraModule& m : out.weights->modules()) {
+      one(m.id);
+      if (reaches_head(m)) one({WeightRole::lm_head});
+    }
     std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
-    std::vector<std::uint32_t> next(out.first);
-    out.entries.resize(found_.size());
-    for (const auto& [at, delta] : found_) out.entries[next[at.place]++] = {at.segment, delta};
+    out.entries.resize(out.first.back());
+    next_ = out.first;
+  }
+
+  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
+    const AdapterPlace at = adapter_place(id, spec_.layers);
+    out.entries[next_[at.place]++] = {at.segment, delta};
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
@@ -104,21 +111,23 @@ class Binder {
                      std::to_string(spec_.vocab));
   }
 
-  // What the adapter's configuration targets has matrices, and nothing else has.
+  // What the adapter's configuration targets has matrices, and nothing else has. Modules ascend, as here.
   void check_targets() const {
-    const auto check_one = [&](WeightId id) {
-      const LoraModule* m = file_.weights->find(id);
-      const bool has = m && m->delta.rank > 0;
-      if (file_.targets(id, spec_.layers) == has) return;
-      fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
-                   : "the adapter's configuration targets this module, but it holds no matrices for it");
-    };
-    check_one({WeightRole::embedding});
-    check_one({WeightRole::lm_head});
-    for (std::uint32_t layer = 0; layer < spec_.layers; ++layer)
-      for (const WeightRole role : {WeightRole::q, WeightRole::k, WeightRole::v, WeightRole::o,
-                                    WeightRole::gate, WeightRole::up, WeightRole::down})
-        check_one({role, layer});
+    const std::span<const LoraModule> modules = file_.weights->modules();
+    auto next = modules.begin();
+    for (unsigned i = 0; i < kWeightRoles; ++i) {
+      const auto role = static_cast<WeightRole>(i);
+      if (!is_adaptable(role)) continue;
+      const bool of_model = role == WeightRole::embedding || role == WeightRole::lm_head;
+      for (std::uint32_t layer = 0; layer < (of_model ? 1 : spec_.layers); ++layer) {
+        const WeightId id{role, layer};
+        while (next != modules.end() && next->id < id) ++next;
+        const bool has = next != modules.end() && next->id == id && next->delta.rank > 0;
+        if (file_.targets(id, spec_.layers) == has) continue;
+        fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
+                     : "the adapter's configuration targets this module, but it holds no matrices for it");
+      }
+    }
   }
 
   // The model's own weight behind a module, and its first row there.
@@ -184,7 +193,7 @@ class Binder {
   const DecoderSpec& spec_;
   const AdapterFile& file_;
   const std::string& adapter_;
-  std::vector<std::pair<AdapterPlace, LoraDelta>> found_;
+  std::vector<std::uint32_t> next_;  // by place: where its next entry goes
 };
 
 }  // namespace
