@@ -31,6 +31,7 @@ mc_simd_source("x86_64|AMD64" linear_avx512.cpp ${avx512})
 mc_simd_source("x86_64|AMD64" linear_avx512_vnni.cpp ${avx512} -mavx512vnni)
 mc_simd_source("x86_64|AMD64" linear_avx512_bf16.cpp ${avx512} -mavx512bf16)
 mc_simd_source("x86_64|AMD64" attention_avx512_bf16.cpp ${avx512} -mavx512bf16)
+mc_simd_source("x86_64|AMD64" content_hash_avx2.cpp ${avx2})
 mc_simd_source("aarch64|arm64" linear_neon.cpp)  # the whole build assumes dot products there (docs/kernels.md)
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # One Highway target, NEON: its SVE vectors have no size, so they cannot stand in arrays or captures.

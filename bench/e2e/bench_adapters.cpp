@@ -1,12 +1,14 @@
 // bench_adapters MODEL DIR [THREADS]: what adapters cost on a model with adapters in DIR: r8, r64 and so on,
 // which scripts/bench_adapters.py makes. Loading from a warm page cache, switching, and the overhead on
-// decoding and on prompts. Each round runs all the cases, in another order every time; figures are medians of
-// the rounds' own ratios.
+// decoding and on prompts. `bench_adapters --resident ADAPTER COUNT`: the memory of many. Each round runs all
+// the cases, in another order every time; figures are medians of the rounds' own ratios.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -116,14 +118,37 @@ void bench(const std::string& model_path, const std::string& directory, unsigned
   std::printf("32 rows over 8 adapters: %.0f%% of the throughput of 32 rows on one\n", 100 * median(ratios));
 }
 
+std::size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::size_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * 4096;
+}
+
+// What `count` loads of one adapter take in memory.
+void resident(const std::string& path, int count) {
+  mc::AdapterRegistry registry;
+  registry.load_adapter("warm", path);
+  const std::size_t before = resident_bytes();
+  for (int i = 0; i < count; ++i) registry.load_adapter("a" + std::to_string(i), path);
+  const double file = static_cast<double>(std::filesystem::file_size(path + "/adapter_model.safetensors"));
+  const double each = static_cast<double>(resident_bytes() - before) / count;
+  std::printf("%d adapters of %.2f MB resident: %.2f MB each, %+.1f%%\n", count, 1e-6 * file, 1e-6 * each,
+              100 * (each / file - 1));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: bench_adapters MODEL DIR [THREADS]\n");
+    std::fprintf(stderr, "usage: bench_adapters MODEL DIR [THREADS], or --resident ADAPTER [COUNT]\n");
     return 2;
   }
   try {
+    if (std::string(argv[1]) == "--resident") {
+      resident(argv[2], argc > 3 ? std::atoi(argv[3]) : 1000);
+      return 0;
+    }
     bench(argv[1], argv[2], argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 0);
     return 0;
   } catch (const std::exception& error) {

@@ -34,6 +34,12 @@ struct AdapterInfo {
   std::vector<AdapterModule> modules;
 };
 
+/// What the writing of some formats needs to know of the model that an adapter is for (ModelInfo has it).
+struct AdapterBase {
+  std::string architecture = {};  ///< "llama", "qwen2", ...
+  std::uint32_t head_dim = 0;
+};
+
 /// A loaded adapter: immutable, so any thread may share it, and a request that uses it keeps it whatever
 /// becomes of the name it had.
 class Adapter {
@@ -48,12 +54,11 @@ class Adapter {
 
   const AdapterInfo& info() const noexcept;
 
-  /// Writes it as a directory of "peft" or "mlx" that the format's own library loads to the same result.
-  /// `head_dim` is the model's, needed only for GGUF adapters of Llama models, which order rows by it.
-  /// Throws Error(invalid_argument) for another format or a missing head_dim, Error(unsupported) naming what
-  /// the format cannot say, Error(io_error).
-  void save(const std::filesystem::path& directory, std::string_view format,
-            std::uint32_t head_dim = 0) const;
+  /// Writes it as a directory of "peft" or "mlx" or a "gguf" file, which the format's own library loads to
+  /// the same result. `base` is needed only where a file orders rows by attention head or names an
+  /// architecture: for GGUF. Throws Error(invalid_argument) for another format or a missing base,
+  /// Error(unsupported) naming what the format cannot say, Error(io_error).
+  void save(const std::filesystem::path& path, std::string_view format, const AdapterBase& base = {}) const;
 
   class Impl;
   Impl& impl() const noexcept { return *impl_; }
@@ -170,16 +175,24 @@ struct AdapterDifference {
 /// By module. Throws as mix_adapters does.
 std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second);
 
-struct MergeReport {
-  std::size_t modules = 0;    ///< Weights changed.
-  double change = 0;          ///< Frobenius norm of all changes.
-  double rounding_error = 0;  ///< Of what rounding to the model's element type lost, relative to `change`.
+struct MergeOptions {
+  /// Element type of the weights that change: f32, f16, bf16, and for GGUF q8_0, q5_1, q5_0, q4_1, q4_0;
+  /// empty: each keeps its own.
+  std::string type = {};
 };
 
-/// Writes the model of a Hugging Face directory with the adapters' changes in its weights (in their own
-/// element type) to a new directory, and copies the files beside them. Throws Error(unsupported) for GGUF or
-/// quantized models and for adapters of a tied table, Error(invalid_argument) for adapters that do not fit.
+struct MergeReport {
+  std::size_t modules = 0;    ///< Weights and biases changed.
+  double change = 0;          ///< Frobenius norm of all changes.
+  double rounding_error = 0;  ///< What rounding to the written element types lost, relative to `change`.
+  double relative_error = 0;  ///< The same relative to the merged weights.
+};
+
+/// Writes the model with the adapters' changes in its weights: a Hugging Face directory, with the files
+/// beside the weights, to a new directory, a GGUF file with its metadata to a new file. What no adapter
+/// changes keeps its bytes. Throws Error(unsupported) for element types that cannot be written and for
+/// adapters of a tied table, Error(invalid_argument) for adapters that do not fit.
 MergeReport merge_adapters(const std::filesystem::path& model, const std::vector<AdapterUse>& adapters,
-                           const std::filesystem::path& directory);
+                           const std::filesystem::path& output, const MergeOptions& options = {});
 
 }  // namespace metal_candle

@@ -3,8 +3,8 @@
     python scripts/oracle/adapters.py [--seed N] [--program FILE]      (the seed is printed; default: the time)
 
 `metal-candle score --adapter` reads what peft saved; `adapter convert` and `adapter mix` write what peft then loads.
-Tolerances, on log-probabilities: tiny models with F32 weights 5e-5 on average (f32 sums in another order); the demo
-model on texts that it samples with the adapter 0.06 (int8 activations move it by 0.05 without one).
+Its GGUF adapters and merged GGUF models are read by Python's gguf. Tolerances, on log-probabilities: tiny models with
+F32 weights 5e-5 on average (f32 sums in another order), the demo model with F32 weights 1e-3 (30 layers); as Q4_1 on texts that it samples with the adapter 0.06 (int8 activations move it by 0.05 without one).
 """
 
 import argparse
@@ -15,19 +15,21 @@ import sys
 import tempfile
 import time
 
+import gguf
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.numpy import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/golden"))
-from adapters import ALL, randomise  # noqa: E402
+from adapters import ALL, permute, randomise  # noqa: E402
 from common import model_from_gguf, tokenizer_from_gguf  # noqa: E402
 from common_files import write_directory  # noqa: E402
 from models import DENSE, VOCAB, load_state, random_model, state_of  # noqa: E402
 from score import reference_line  # noqa: E402
 
-TINY, DEMO = 5e-5, 0.06
+TINY, LARGE, DEMO = 5e-5, 1e-3, 0.06
 failures = []
 
 CASES = {
@@ -78,6 +80,97 @@ def make(base, seed, folder, alpha=9, **config):
     path.write_text(json.dumps(text))
 
 
+def mix_with_peft(base, folders, weights, **options):
+    """PEFT's own mix of adapters, as a model."""
+    model = PeftModel.from_pretrained(base, folders[0], adapter_name="a").eval()
+    model.load_adapter(folders[1], adapter_name="b")
+    model.add_weighted_adapter(["a", "b"], weights, adapter_name="mix", **options)
+    model.set_adapter("mix")
+    return model
+
+
+MIXES = {
+    "cat": {},
+    "linear": {},
+    "svd": {"svd_rank": 3},
+    "ties": {"density": 0.5},
+    "dare_ties": {"density": 1.0},  # at other densities both draw numbers of their own
+}
+
+
+def mixes(program, label, path, fresh, folders, lines, where, limit):
+    weights = [0.75, 0.5]
+    for method, options in MIXES.items():
+        out = where / f"mix-{method}"
+        flags = [f"--{k.removeprefix('svd_')}={v}" for k, v in options.items()]
+        run(program, "adapter", "mix", "--adapter", f"a={folders[0]}:{weights[0]}", "--adapter", f"b={folders[1]}:{weights[1]}",
+            "--method", method, *flags, "-o", out)  # fmt: skip
+        theirs = mix_with_peft(fresh(), folders, weights, combination_type=method, **options)
+        compare(f"{label} mix {method}", program, path, [out], theirs, lines, limit)
+
+
+def check(label, ok, what=""):
+    print(f"{'ok  ' if ok else 'FAIL'} {label} {what}")
+    if not ok:
+        failures.append(label)
+
+
+def gguf_adapter(program, label, model_path, folder, heads, kv_heads, architecture, out):
+    """What `adapter convert --to gguf` writes, read by the gguf package: the tensors of the PEFT file, bit for bit."""
+    run(program, "adapter", "convert", folder, "-m", model_path, "--to", "gguf", "-o", out)
+    reader = gguf.GGUFReader(out)
+    text = lambda key: reader.get_field(key).contents()
+    tensors = {t.name: t.data for t in reader.tensors}
+    config = json.loads((folder / "adapter_config.json").read_text())
+    ok = text("general.type") == "adapter" and text("adapter.type") == "lora" and text("general.architecture") == architecture
+    ok &= abs(text("adapter.lora.alpha") / config["r"] - config["lora_alpha"] / config["r"]) < 1e-6
+    wanted = load_file(folder / "adapter_model.safetensors")
+    for key, value in wanted.items():
+        parts = key.split(".")
+        layer, module, part = parts[4], parts[6], parts[7]
+        if part == "lora_B" and architecture == "llama" and module in ("q_proj", "k_proj"):
+            value = permute(value, heads if module == "q_proj" else kv_heads)
+        name = f"blk.{layer}.{GGUF_NAMES[module]}.weight.{part.lower()}"
+        ok &= name in tensors and np.array_equal(tensors[name], value)
+    check(f"{label} GGUF adapter read by gguf", ok and len(tensors) == len(wanted))
+
+
+GGUF_NAMES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
+              "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"}  # fmt: skip
+
+
+def merged_gguf(program, path, folder, where):
+    """SmolLM2 merged as GGUF: each tensor against the gguf package's own (de)quantization of the sum in f64."""
+    peft = load_file(folder / "adapter_model.safetensors")
+    scale = (lambda c: c["lora_alpha"] / c["r"])(json.loads((folder / "adapter_config.json").read_text()))
+    before = gguf.GGUFReader(path)
+    for kind in ("", "q8_0", "f16"):
+        out = where / f"merged-{kind}.gguf"
+        run(program, "adapter", "merge", "-m", path, "--adapter", f"a={folder}", *(["--type", kind] if kind else []), "-o", out)
+        after = gguf.GGUFReader(out)
+        ok = list(before.fields) == list(after.fields) and len(before.tensors) == len(after.tensors)
+        differ = total = 0
+        for old, new in zip(before.tensors, after.tensors, strict=True):
+            block, _, module = old.name.removesuffix(".weight").rpartition(".")
+            hf = {v: k for k, v in GGUF_NAMES.items()}.get(module)
+            if hf is None:
+                ok &= new.name == old.name and new.tensor_type == old.tensor_type and np.array_equal(new.data, old.data)
+                continue
+            room = "self_attn" if module.startswith("attn") else "mlp"
+            key = f"base_model.model.model.layers.{block.split('.')[1]}.{room}.{hf}"
+            b, a = (peft[f"{key}.lora_{x}.weight"].astype(np.float64) for x in "BA")
+            if hf in ("q_proj", "k_proj"):
+                b = permute(b, 9 if hf == "q_proj" else 3)
+            total_sum = (gguf.dequantize(old.data, old.tensor_type).astype(np.float64) + scale * (b @ a)).astype(np.float32)
+            want = gguf.quantize(total_sum, new.tensor_type).view(np.uint8).reshape(-1)
+            got = np.ascontiguousarray(new.data).view(np.uint8).reshape(-1)
+            ok &= new.tensor_type == (gguf.GGMLQuantizationType[kind.upper()] if kind else old.tensor_type)
+            differ += int(np.count_nonzero(want != got))
+            total += want.size
+        # A sum in f32 falls on the other side of a rounding now and then.
+        check(f"SmolLM2 merged {kind or 'as it is'}", ok and differ < 1e-3 * total, f"({differ} of {total} bytes differ)")
+
+
 def tiny_models(program, seed, folder):
     rng = np.random.default_rng(seed)
     for i, (name, cfg, _, shards, _) in enumerate(DENSE):
@@ -95,6 +188,13 @@ def tiny_models(program, seed, folder):
         run(program, "adapter", "convert", here / "patterns", "-o", back)
         fresh = PeftModel.from_pretrained(load_state(cfg, state), back).eval()
         compare(f"{name} converted", program, here, [here / "patterns"], fresh, lines, TINY)
+        heads, kv_heads = cfg.num_attention_heads, cfg.num_key_value_heads
+        architecture = "llama" if cfg.model_type == "mistral" else cfg.model_type
+        gguf_adapter(program, name, here, here / "lora", heads, kv_heads, architecture, here / "lora.gguf")
+        fresh = PeftModel.from_pretrained(load_state(cfg, state), here / "lora").eval()
+        compare(f"{name} GGUF adapter", program, here, [here / "lora.gguf"], fresh, lines, TINY)
+        make(load_state(cfg, state), seed + i + 100, here / "second", **CASES["lora"])
+        mixes(program, name, here, lambda cfg=cfg, state=state: load_state(cfg, state), [here / "lora", here / "second"], lines, here, TINY)
         mixed = here / "mixed"
         run(program, "adapter", "mix", "--adapter", f"a={here / 'lora'}:0.5", "--adapter", f"b={here / 'rslora'}", "--method", "svd",
             "--rank", "8", "-o", mixed)  # fmt: skip
@@ -116,6 +216,26 @@ def demo_model(program, seed, folder):
         lines.append(sampled[0].tolist())
     compare("SmolLM2 Q4_1", program, path, [where], model, lines, DEMO)
     compare("SmolLM2 Q4_1 without", program, path, [], model.unload(), lines, DEMO)
+    merged_gguf(program, path, where, folder)
+
+
+def dequantized_demo_model(program, seed, folder):
+    """SmolLM2 with its weights as F32: every case and mix without the noise of int8."""
+    path = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    fresh = lambda: model_from_gguf(path)
+    here = folder / "dequantized"
+    here.mkdir()
+    model = fresh()
+    state = {k: v.float().numpy() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    write_directory(here, model.config, state, "F32", 1)
+    rng = np.random.default_rng(seed)
+    lines = [[int(t) for t in rng.integers(0, 49152, n)] for n in (3, 40)]
+    for case, config in CASES.items():
+        make(fresh(), seed, here / case, alpha=1, **config)
+        theirs = PeftModel.from_pretrained(fresh(), here / case).eval()
+        compare(f"SmolLM2 F32 {case}", program, here, [here / case], theirs, lines, LARGE)
+    make(fresh(), seed + 1, here / "second", alpha=1, **CASES["lora"])
+    mixes(program, "SmolLM2 F32", here, fresh, [here / "lora", here / "second"], lines, here, LARGE)
 
 
 def main():
@@ -127,6 +247,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tiny_models(options.program, options.seed, pathlib.Path(folder))
         demo_model(options.program, options.seed, pathlib.Path(folder))
+        dequantized_demo_model(options.program, options.seed, pathlib.Path(folder))
     if failures:
         sys.exit(f"{len(failures)} failed: {', '.join(failures)}")
 

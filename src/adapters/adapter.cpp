@@ -59,19 +59,26 @@ std::shared_ptr<const Adapter> Adapter::load(const std::filesystem::path& path) 
   return Impl::wrap(read_adapter(path), path.string());
 }
 
-void Adapter::save(const std::filesystem::path& directory, std::string_view format,
-                   std::uint32_t head_dim) const {
-  std::shared_ptr<const LoraWeights> weights = impl_->file.weights;
-  if (weights->rotary() == RotaryOrder::interleaved) {
-    if (head_dim == 0)
+void Adapter::save(const std::filesystem::path& path, std::string_view format,
+                   const AdapterBase& base) const {
+  const AdapterFile& file = impl_->file;
+  const auto ordered = [&](RotaryOrder order) {
+    if (base.head_dim == 0 && file.weights->rotary() != order)
       throw Error(ErrorCode::invalid_argument,
-                  impl_->info.path + ": its rows are ordered by attention head; say which model it is for");
-    weights = weights->with_halves(head_dim);
-  }
-  if (format == "peft") return write_peft(directory, *weights, impl_->info.base_model);
-  if (format == "mlx") return write_mlx(directory, *weights);
-  throw Error(ErrorCode::invalid_argument,
-              "adapter format " + std::string(format) + ": expected \"peft\" or \"mlx\"");
+                  info().path + ": its rows are ordered by attention head; say which model it is for");
+    return LoraWeights::ordered(file.weights, order, base.head_dim, info().path);
+  };
+  if (format == "peft") return write_peft(path, *ordered(RotaryOrder::halves), file.base_model);
+  if (format == "mlx") return write_mlx(path, *ordered(RotaryOrder::halves));
+  if (format != "gguf")
+    throw Error(ErrorCode::invalid_argument,
+                "adapter format " + std::string(format) + ": expected \"peft\", \"mlx\" or \"gguf\"");
+  const std::string architecture =
+      base.architecture.empty() ? file.architecture : gguf_architecture(base.architecture);
+  if (architecture.empty())
+    throw Error(ErrorCode::invalid_argument,
+                info().path + ": a GGUF adapter names its model's architecture; say which model it is for");
+  write_gguf_adapter(path, *ordered(gguf_rotary(architecture)), file.base_model, architecture);
 }
 
 std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapters,

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <compare>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "adapters/lora_weights.h"
@@ -19,7 +21,12 @@ struct BoundAdapter {
   };
   std::shared_ptr<const LoraWeights> weights;  ///< what the deltas view
   std::vector<std::vector<float>> gains;       ///< likewise
-  std::vector<std::vector<Entry>> places;
+  std::vector<Entry> entries;                  ///< by place
+  std::vector<std::uint32_t> first;            ///< [places + 1]: where each place's entries begin
+
+  std::span<const Entry> at(std::size_t place) const noexcept {
+    return std::span(entries).subspan(first[place], first[place + 1] - first[place]);
+  }
 };
 
 /// What the rows of one sequence use: the weighted sum of adapters. Immutable; never empty.

@@ -1,11 +1,35 @@
 #include "adapters/formats.h"
 
+#include <algorithm>
+
 #include "adapters/format_common.h"
 #include "io/quote.h"
 #include "io/text_file.h"
 #include "metal_candle/error.h"
 
 namespace metal_candle {
+
+ModuleTable::ModuleTable(const LoraWeights& weights, std::function<bool(WeightId)> ask)
+    : ask_(std::move(ask)) {
+  std::size_t layers = 0;
+  for (const LoraModule& m : weights.modules()) layers = std::max<std::size_t>(layers, m.id.layer + 1);
+  if (layers > 1024) layers = 0;  // no model has so many: the file is not to say how long this takes
+  layers_.resize(layers);
+  for (unsigned role = 0; role < kWeightRoles; ++role) {
+    const auto id = static_cast<WeightRole>(role);
+    if (!is_adaptable(id)) continue;
+    const bool of_model = id == WeightRole::embedding || id == WeightRole::lm_head;
+    if (of_model) of_model_ |= std::uint32_t{ask_({id})} << role;
+    for (std::uint32_t layer = 0; !of_model && layer < layers; ++layer)
+      layers_[layer] |= std::uint32_t{ask_({id, layer})} << role;
+  }
+}
+
+bool ModuleTable::operator()(WeightId id) const {
+  const auto role = static_cast<unsigned>(id.role);
+  if (id.role == WeightRole::embedding || id.role == WeightRole::lm_head) return of_model_ >> role & 1;
+  return id.layer < layers_.size() ? layers_[id.layer] >> role & 1 : ask_(id);
+}
 
 AdapterFile read_adapter(const std::filesystem::path& path) {
   std::error_code ignored;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "adapters/lora_weights.h"
 
@@ -19,6 +20,19 @@ struct AdapterFile {
   /// Whether the format's own library would adapt this module of a model with `layers` layers: what is
   /// targeted must have matrices, and only that.
   std::function<bool(WeightId id, std::uint32_t layers)> targets;
+  std::string architecture = {};  ///< GGUF: of the base, by GGUF's name; else empty
+};
+
+/// The answers of a question about modules, asked beforehand for those of the layers that an adapter reaches.
+class ModuleTable {
+ public:
+  ModuleTable(const LoraWeights& weights, std::function<bool(WeightId)> ask);
+  bool operator()(WeightId id) const;
+
+ private:
+  std::function<bool(WeightId)> ask_;
+  std::uint32_t of_model_ = 0;         // bit i: the role numbered i
+  std::vector<std::uint32_t> layers_;  // the same by layer
 };
 
 /// `path`: a directory of PEFT (adapter_config.json, adapter_model.safetensors) or mlx-lm
@@ -36,5 +50,14 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
 /// The same for mlx-lm. Throws Error(unsupported) for what it cannot say: ranks or scales that differ between
 /// modules, biases, replaced weights.
 void write_mlx(const std::filesystem::path& directory, const LoraWeights& weights);
+/// Writes a file that llama.cpp loads to the same result, for a base of this architecture; q and k must be in
+/// the order of its files (gguf_rotary). Throws Error(unsupported) for what it cannot say: DoRA, biases,
+/// replaced weights, more than one alpha (scale times rank).
+void write_gguf_adapter(const std::filesystem::path& file, const LoraWeights& weights,
+                        const std::string& base_model, const std::string& architecture);
+
+/// Hugging Face's name of an architecture as GGUF has it, and how GGUF orders its q and k.
+std::string gguf_architecture(std::string_view model_type);
+RotaryOrder gguf_rotary(std::string_view gguf_architecture);
 
 }  // namespace metal_candle

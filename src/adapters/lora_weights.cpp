@@ -1,14 +1,13 @@
 #include "adapters/lora_weights.h"
 
-#define XXH_NO_INLINE_HINTS 1
-#include <xxhash.h>
-
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
 
 #include "core/thread_pool.h"
 #include "io/quote.h"
+#include "kernels/simd/content_hash.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/transpose.h"
@@ -46,40 +45,6 @@ std::string shape_text(const StoredTensor& t) {
   return text + "]";
 }
 
-class Hasher {
- public:
-  Hasher() : state_(XXH3_createState()) {
-    if (!state_) throw std::bad_alloc();
-    XXH3_128bits_reset(state_);
-  }
-  ~Hasher() { XXH3_freeState(state_); }
-  Hasher(const Hasher&) = delete;
-  Hasher& operator=(const Hasher&) = delete;
-
-  void add(const void* data, std::size_t bytes) { XXH3_128bits_update(state_, data, bytes); }
-  template <typename T>
-  void add_value(T value) {
-    add(&value, sizeof value);
-  }
-  XXH128_canonical_t digest() const {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_));
-    return canonical;
-  }
-  std::string text() const {
-    const XXH128_canonical_t canonical = digest();
-    std::string out;
-    for (const unsigned char byte : canonical.digest) {
-      constexpr std::string_view kHex = "0123456789abcdef";
-      out += {kHex[byte >> 4], kHex[byte & 15]};
-    }
-    return out;
-  }
-
- private:
-  XXH3_state_t* state_;
-};
-
 }  // namespace
 
 // Lays all matrices out in one block of memory: first sizes, then content, each module by whatever thread is
@@ -99,7 +64,7 @@ class LoraBuilder {
       replaced += s.replaced.size();
     }
     out_->rotary_ = rotary;
-    out_->memory_ = std::make_unique<WeightArena>(bytes);
+    out_->memory_ = std::make_unique<WeightArena>(bytes, WeightArena::Use::passing);
     out_->replaced_.reserve(replaced);  // spans into it stay valid
     const std::size_t count = sources_.size();
     out_->begin_ = out_->memory_->allocate(0);
@@ -110,7 +75,7 @@ class LoraBuilder {
       out_->replaced_.insert(out_->replaced_.end(), sources_[i].replaced.begin(), sources_[i].replaced.end());
       out_->modules_[i].delta.replaced = std::span(out_->replaced_).subspan(first);
     }
-    std::vector<XXH128_canonical_t> digests(count);
+    std::vector<Digest> digests(count);
     std::vector<std::exception_ptr> errors(count);
     ThreadPool pool(bytes < kBytesForThreads ? 1 : ThreadPool::default_threads());
     pool.parallel_for(count, 4, [&](std::size_t begin, std::size_t end) {
@@ -124,7 +89,7 @@ class LoraBuilder {
     });
     for (const std::exception_ptr& error : errors)
       if (error) std::rethrow_exception(error);
-    Hasher hash;
+    simd::ContentHash hash;
     hash.add(digests.data(), digests.size() * sizeof digests[0]);
     out_->hash_ = hash.text();
     return out_;
@@ -174,8 +139,8 @@ class LoraBuilder {
       if (m.delta.rank > std::max(m.in, m.out))
         fail(*s.a, "rank " + std::to_string(m.delta.rank) + " exceeds both dimensions, " +
                        std::to_string(m.in) + " and " + std::to_string(m.out));
-      bytes +=
-          rounded(s.a->shape[0] * s.a->shape[1] * element) + rounded(s.b->shape[0] * s.b->shape[1] * element);
+      bytes += rounded(s.a->shape[0] * s.a->shape[1] * element) +
+               rounded(lora_b_elements(m.delta.rank, m.out) * element);
     }
     if (s.rows) {
       check_matrix(*s.rows);
@@ -209,12 +174,14 @@ class LoraBuilder {
     out_->modules_.push_back(m);
   }
 
+  using Digest = std::array<unsigned char, 16>;
+
   // One module's content, in memory of its own.
   class Filler {
    public:
     Filler(const LoraBuilder& builder, std::byte* memory) : builder_(builder), next_(memory) {}
 
-    XXH128_canonical_t fill(const LoraSource& s, LoraModule& m) {
+    Digest fill(const LoraSource& s, LoraModule& m) {
       m.delta.scale = static_cast<float>(s.scale);
       hash_.add_value(static_cast<std::uint32_t>(s.id.role));
       hash_.add_value(s.id.layer);
@@ -224,7 +191,7 @@ class LoraBuilder {
       if (s.a) {
         const bool a_rank_first = s.id.role != WeightRole::embedding;
         m.delta.a = matrix(*s.a, m.delta.type, s.a_rank_first != a_rank_first);
-        m.delta.b = matrix(*s.b, m.delta.type, !s.b_rank_first);
+        m.delta.b = tiles(*s.b, m.delta.type, s.b_rank_first, m.delta.rank, m.out);
       }
       if (s.rows) {
         m.delta.rows = matrix(*s.rows, m.delta.type, false);
@@ -246,19 +213,47 @@ class LoraBuilder {
       const std::size_t rows = t.shape[0], columns = t.shape[1], count = rows * columns;
       const std::size_t element = block_bytes(type);
       std::byte* out = take(count * element);
-      const std::byte* source = t.data.data();
-      std::vector<float> widened;
-      if (t.dtype != type) {
-        widened.resize(count);
-        simd::dequantize(t.dtype, source, widened.data(), count);
-        source = reinterpret_cast<const std::byte*>(widened.data());
+      const std::byte* source = elements(t, type);
+      if (!transposed) {
+        for (std::size_t i = 0; i < count; i += kChunk / element) {
+          const std::size_t n = std::min(kChunk / element, count - i);
+          std::memcpy(out + i * element, source + i * element, n * element);
+          finish(t, type, out + i * element, n);
+        }
+        return out;
       }
-      if (!transposed)
-        std::memcpy(out, source, count * element);
-      else
-        (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
+      (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, out);
       finish(t, type, out, count);
       return out;
+    }
+
+    // LoraDelta::b, a few tiles at a time.
+    const std::byte* tiles(const StoredTensor& t, DType type, bool rank_first, std::size_t rank,
+                           std::size_t n) {
+      const std::size_t element = block_bytes(type);
+      std::byte* out = take(lora_b_elements(rank, n) * element);
+      const std::byte* source = elements(t, type);
+      if (rank_first) {
+        lora_pack_b(type, source, true, rank, n, out);
+        finish(t, type, out, lora_b_elements(rank, n));
+        return out;
+      }
+      const std::size_t outputs = std::max<std::size_t>(1, kChunk / (rank * kLoraTile * element)) * kLoraTile;
+      for (std::size_t c = 0; c < n; c += outputs) {
+        const std::size_t some = std::min(outputs, n - c);
+        std::byte* to = out + c * rank * element;
+        lora_pack_b(type, source + c * rank * element, false, rank, some, to);
+        finish(t, type, to, lora_b_elements(rank, some));
+      }
+      return out;
+    }
+
+    // The tensor's elements as `type`; valid until the next call.
+    const std::byte* elements(const StoredTensor& t, DType type) {
+      if (t.dtype == type) return t.data.data();
+      widened_.resize(t.shape[0] * t.shape[1]);
+      simd::dequantize(t.dtype, t.data.data(), widened_.data(), widened_.size());
+      return reinterpret_cast<const std::byte*>(widened_.data());
     }
 
     std::span<const float> floats(const StoredTensor& t, std::size_t n) {
@@ -274,9 +269,13 @@ class LoraBuilder {
       hash_.add(data, count * block_bytes(type));
     }
 
+    // Checked and hashed while it is in the L1 cache.
+    static constexpr std::size_t kChunk = 16 << 10;
+
     const LoraBuilder& builder_;
     std::byte* next_;
-    Hasher hash_;
+    std::vector<float> widened_;
+    simd::ContentHash hash_;
   };
 
   std::vector<LoraSource> sources_;
@@ -305,19 +304,19 @@ std::size_t LoraWeights::max_rank() const noexcept {
   return most;
 }
 
-std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim) const {
+std::shared_ptr<LoraWeights> LoraWeights::copy() const {
   std::shared_ptr<LoraWeights> out(new LoraWeights);
-  out->memory_ = std::make_unique<WeightArena>(memory_->used());
+  out->memory_ = std::make_unique<WeightArena>(memory_->used(), WeightArena::Use::passing);
   out->begin_ = out->memory_->allocate(memory_->used());
   std::memcpy(out->begin_, begin_, memory_->used());
   out->replaced_ = replaced_;
   out->modules_ = modules_;
+  out->rotary_ = rotary_;
   out->hash_ = hash_;
   const auto moved = [&]<typename T>(const T* p) {
     const auto offset = reinterpret_cast<const std::byte*>(p) - begin_;
     return p ? reinterpret_cast<const T*>(out->begin_ + offset) : nullptr;
   };
-  std::vector<std::byte> row;
   for (LoraModule& m : out->modules_) {
     LoraDelta& d = m.delta;
     d.a = moved(d.a);
@@ -327,17 +326,51 @@ std::shared_ptr<const LoraWeights> LoraWeights::with_halves(std::size_t head_dim
     if (!m.magnitude.empty()) m.magnitude = {moved(m.magnitude.data()), m.magnitude.size()};
     if (!d.replaced.empty())
       d.replaced = {out->replaced_.data() + (d.replaced.data() - replaced_.data()), d.replaced.size()};
-    if ((m.id.role != WeightRole::q && m.id.role != WeightRole::k) || !d.b) continue;
-    const std::size_t element = block_bytes(d.type), half = head_dim / 2;
-    for (std::size_t j = 0; j < d.rank; ++j) {
-      auto* b = const_cast<std::byte*>(d.b) + j * m.out * element;  // out's own memory
-      row.assign(b, b + m.out * element);
-      for (std::size_t i = 0; i < m.out; ++i) {
-        const std::size_t within = i % head_dim;
-        const std::size_t from = i - within + 2 * (within % half) + within / half;
-        std::memcpy(b + i * element, row.data() + from * element, element);
-      }
+  }
+  return out;
+}
+
+std::shared_ptr<const LoraWeights> LoraWeights::ordered(std::shared_ptr<const LoraWeights> weights,
+                                                        RotaryOrder order, std::size_t head_dim,
+                                                        const std::string& file) {
+  if (order == weights->rotary_) return weights;
+  const std::shared_ptr<LoraWeights> out = weights->copy();
+  out->rotary_ = order;
+  // Element i of the new order stands at from(i) in the old one: the halves of a head lie side by side, or
+  // its pairs do.
+  const std::size_t half = head_dim / 2;
+  const auto from = [&](std::size_t i) {
+    const std::size_t within = i % head_dim;
+    return i - within +
+           (order == RotaryOrder::halves ? 2 * (within % half) + within / half
+                                         : within % 2 * half + within / 2);
+  };
+  std::vector<std::byte> old;
+  // `n` elements of `width` bytes of out's own memory.
+  const auto permute = [&](const void* data, std::size_t n, std::size_t width) {
+    auto* bytes = static_cast<std::byte*>(const_cast<void*>(data));
+    old.assign(bytes, bytes + n * width);
+    for (std::size_t i = 0; i < n; ++i) std::memcpy(bytes + i * width, old.data() + from(i) * width, width);
+  };
+  for (const LoraModule& m : out->modules_) {
+    if (m.id.role != WeightRole::q && m.id.role != WeightRole::k) continue;
+    if (head_dim == 0 || head_dim % 2 != 0 || m.out % head_dim != 0)
+      throw Error(ErrorCode::invalid_argument,
+                  file + ": " + module_name(m.id) + ": its " + std::to_string(m.out) +
+                      " outputs are no whole number of heads of " + std::to_string(head_dim));
+    const LoraDelta& d = m.delta;
+    const std::size_t element = block_bytes(d.type);
+    if (d.b) {
+      old.assign(d.b, d.b + lora_b_elements(d.rank, m.out) * element);
+      auto* b = const_cast<std::byte*>(d.b);
+      for (std::size_t i = 0; i < m.out; ++i)
+        for (std::size_t j = 0; j < d.rank; ++j)
+          std::memcpy(b + lora_b_index(d.rank, j, i) * element,
+                      &old[lora_b_index(d.rank, j, from(i)) * element], element);
     }
+    if (d.rows) permute(d.rows, m.out, m.in * element);
+    if (!d.bias.empty()) permute(d.bias.data(), m.out, sizeof(float));
+    if (!m.magnitude.empty()) permute(m.magnitude.data(), m.out, sizeof(float));
   }
   return out;
 }

@@ -65,8 +65,12 @@ class LoraWeights {
   std::size_t bytes() const noexcept;
   std::size_t max_rank() const noexcept;
 
-  /// The same with q's and k's outputs in the order `halves` for heads of `head_dim`.
-  std::shared_ptr<const LoraWeights> with_halves(std::size_t head_dim) const;
+  /// `weights` with q's and k's outputs in this order, for heads of `head_dim`; themselves if they are. The
+  /// hash stays that of what was read. Throws Error(invalid_argument) naming `file` and a module that is no
+  /// whole number of heads.
+  static std::shared_ptr<const LoraWeights> ordered(std::shared_ptr<const LoraWeights> weights,
+                                                    RotaryOrder order, std::size_t head_dim,
+                                                    const std::string& file);
 
   LoraWeights(const LoraWeights&) = delete;
   LoraWeights& operator=(const LoraWeights&) = delete;
@@ -74,6 +78,7 @@ class LoraWeights {
  private:
   friend class LoraBuilder;
   LoraWeights() = default;
+  std::shared_ptr<LoraWeights> copy() const;
 
   std::unique_ptr<WeightArena> memory_;
   std::byte* begin_ = nullptr;  // of memory_

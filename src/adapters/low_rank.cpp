@@ -72,7 +72,8 @@ LoraFactors LoraFactors::of(const LoraModule& m) {
                                             "module has DoRA, a bias or weights stored whole");
   LoraFactors out{m.delta.rank, m.in, m.out, std::vector<float>(m.delta.rank * m.in),
                   std::vector<float>(m.delta.rank * m.out)};
-  simd::dequantize(m.delta.type, m.delta.b, out.b.data(), out.b.size());
+  const std::vector<std::byte> b = lora_unpack_b(m.delta, true);
+  simd::dequantize(m.delta.type, b.data(), out.b.data(), out.b.size());
   if (m.id.role != WeightRole::embedding) {
     simd::dequantize(m.delta.type, m.delta.a, out.a.data(), out.a.size());
     return out;

@@ -119,11 +119,14 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
   }
   auto weights = LoraWeights::build(std::move(list), file);
   // Without keys mlx-lm adapts what the model's class says: then what is stored is what is meant.
-  return {"mlx", config.base_model, weights, [config, weights](WeightId id, std::uint32_t layers) {
-            if (id.role == WeightRole::embedding || id.role == WeightRole::lm_head)
-              return config.keys && config.names(id);
-            const bool in_range = config.layers < 1 || id.layer + config.layers >= layers;
-            return in_range && (config.keys ? config.names(id) : weights->find(id) != nullptr);
+  const ModuleTable named(*weights, [config, weights](WeightId id) {
+    const bool of_model = id.role == WeightRole::embedding || id.role == WeightRole::lm_head;
+    return config.keys ? config.names(id) : !of_model && weights->find(id) != nullptr;
+  });
+  return {"mlx", config.base_model, weights,
+          [named, adapted = config.layers](WeightId id, std::uint32_t layers) {
+            const bool of_model = id.role == WeightRole::embedding || id.role == WeightRole::lm_head;
+            return named(id) && (of_model || adapted < 1 || id.layer + adapted >= layers);
           }};
 }
 
@@ -145,7 +148,7 @@ void write_mlx(const std::filesystem::path& directory, const LoraWeights& weight
     const bool embedding = m.id.role == WeightRole::embedding;
     out.add_matrix(name + ".lora_a", d.type, d.a, embedding ? m.in : d.rank, embedding ? d.rank : m.in,
                    !embedding);
-    out.add_matrix(name + ".lora_b", d.type, d.b, d.rank, m.out, false);
+    out.add_b(name + ".lora_b", d, true);
     if (!m.magnitude.empty()) out.add_vector(name + ".m", m.magnitude);
     dora += !m.magnitude.empty();
     keys.push_back(key_of(m.id));

@@ -125,10 +125,11 @@ AdapterFile read_peft(const std::filesystem::path& directory) {
   PeftReader reader(*config, file);
   for (const StoredTensor& t : tensors.tensors()) reader.add(t);
   auto weights = LoraWeights::build(reader.finish(), file);
-  return {"peft", config->base_model(), std::move(weights), [config](WeightId id, std::uint32_t) {
-            return config->targets(module_name(id), id.role == WeightRole::lm_head,
-                                   id.role == WeightRole::embedding);
-          }};
+  const ModuleTable targets(*weights, [config](WeightId id) {
+    return config->targets(module_name(id), id.role == WeightRole::lm_head, id.role == WeightRole::embedding);
+  });
+  return {"peft", config->base_model(), std::move(weights),
+          [targets](WeightId id, std::uint32_t) { return targets(id); }};
 }
 
 void write_peft(const std::filesystem::path& directory, const LoraWeights& weights,
@@ -154,8 +155,7 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
       targets.push_back(name);
       out.add_matrix(key + (embedding ? ".lora_embedding_A" : ".lora_A.weight"), d.type, d.a,
                      embedding ? m.in : d.rank, embedding ? d.rank : m.in, embedding);
-      out.add_matrix(key + (embedding ? ".lora_embedding_B" : ".lora_B.weight"), d.type, d.b, d.rank, m.out,
-                     true);
+      out.add_b(key + (embedding ? ".lora_embedding_B" : ".lora_B.weight"), d, false);
     }
     if (!m.magnitude.empty()) out.add_vector(key + ".lora_magnitude_vector", m.magnitude);
     if (!d.bias.empty()) out.add_vector(key + ".lora_B.bias", d.bias);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/stored_tensor.h"
+#include "kernels/lora.h"
 
 namespace metal_candle {
 
@@ -26,6 +27,13 @@ class WrittenTensors {
       std::memcpy(bytes.data(), data, bytes.size());
     }
     tensors_.push_back({std::move(name), type, {rows, columns}, bytes});
+  }
+
+  /// B [out, rank] of a module, or Bᵀ.
+  void add_b(std::string name, const LoraDelta& delta, bool transposed) {
+    const std::size_t rows = transposed ? delta.rank : delta.n, columns = transposed ? delta.n : delta.rank;
+    const std::vector<std::byte>& bytes = memory_.emplace_back(lora_unpack_b(delta, transposed));
+    tensors_.push_back({std::move(name), delta.type, {rows, columns}, bytes});
   }
 
   /// Views: the floats must outlive this.

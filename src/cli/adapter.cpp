@@ -14,13 +14,14 @@ constexpr const char* kFooter =
     R"(Examples:
   metal-candle adapter inspect style-lora
   metal-candle adapter convert style.gguf --model model.gguf --to peft -o style-lora
-  metal-candle adapter merge -m model-directory --adapter style=style-lora:0.8 -o merged-model
+  metal-candle adapter convert style-lora --model model.gguf --to gguf -o style.gguf
+  metal-candle adapter merge -m model.gguf --adapter style=style-lora:0.8 -o merged.gguf
   metal-candle adapter mix --adapter a=style-lora --adapter b=facts-lora:0.5 --method svd --rank 16 -o both
   metal-candle adapter diff style-lora other-lora)";
 
 struct Flags {
   AdapterFlags adapters;
-  std::string path, other, model, output, format = "peft", method = "cat";
+  std::string path, other, model, output, type, format = "peft", method = "cat";
   MixOptions mix;
   bool json = false;
 };
@@ -51,15 +52,21 @@ void inspect(const Flags& flags) {
   write_result(out);
 }
 
+AdapterBase base_of(const Flags& flags) {
+  if (flags.model.empty()) return {};
+  const ModelInfo model = inspect_model(flags.model);
+  return {model.architecture, model.head_dim};
+}
+
 void convert(const Flags& flags) {
-  const std::uint32_t head_dim = flags.model.empty() ? 0 : inspect_model(flags.model).head_dim;
-  Adapter::load(flags.path)->save(flags.output, flags.format, head_dim);
+  Adapter::load(flags.path)->save(flags.output, flags.format, base_of(flags));
 }
 
 void merge(const Flags& flags) {
-  const MergeReport report = merge_adapters(flags.model, flags.adapters.load(), flags.output);
+  const MergeReport report = merge_adapters(flags.model, flags.adapters.load(), flags.output, {flags.type});
   say("[" + std::to_string(report.modules) + " weights changed; rounding to their element type lost " +
-      fixed(100 * report.rounding_error, 2) + "% of the change]");
+      fixed(100 * report.rounding_error, 2) + "% of the change, " + fixed(100 * report.relative_error, 4) +
+      "% of the weights]");
 }
 
 MixMethod method_of(const std::string& name) {
@@ -72,7 +79,7 @@ MixMethod method_of(const std::string& name) {
 void mix(const Flags& flags) {
   MixOptions options = flags.mix;
   options.method = method_of(flags.method);
-  mix_adapters(flags.adapters.load(), options)->save(flags.output, flags.format);
+  mix_adapters(flags.adapters.load(), options)->save(flags.output, flags.format, base_of(flags));
 }
 
 void diff(const Flags& flags) {
@@ -108,13 +115,17 @@ void add_adapter(CLI::App& program) {
       program.add_subcommand("adapter", "Inspect, convert, merge, mix and compare LoRA adapters");
   verb->require_subcommand(1);
   verb->footer(kFooter);
-  const auto output = [&](CLI::App* app, const char* what) {
-    app->add_option("-o,--output", flags->output, what)->required()->type_name("DIR");
+  const auto output = [&](CLI::App* app) {
+    app->add_option("-o,--output", flags->output, "Directory to write; for GGUF the file")
+        ->required()
+        ->type_name("PATH");
   };
-  const auto format = [&](CLI::App* app, const char* names) {
-    app->add_option(names, flags->format, "Format to write (default: peft)")
-        ->check(CLI::IsMember({"peft", "mlx"}).description(""))
-        ->type_name("peft|mlx");
+  const auto format = [&](CLI::App* app) {
+    app->add_option("--to", flags->format, "Format to write (default: peft)")
+        ->check(CLI::IsMember({"peft", "mlx", "gguf"}).description(""))
+        ->type_name("peft|mlx|gguf");
+    app->add_option("-m,--model", flags->model, "Its model: needed to read or write GGUF adapters")
+        ->type_name("PATH");
   };
   CLI::App* app = add_action(*verb, "inspect", "What an adapter says of itself", flags, inspect);
   app->add_option("PATH", flags->path, "Adapter")->required()->type_name("");
@@ -122,16 +133,19 @@ void add_adapter(CLI::App& program) {
 
   app = add_action(*verb, "convert", "Write an adapter in another format", flags, convert);
   app->add_option("PATH", flags->path, "Adapter")->required()->type_name("");
-  app->add_option("-m,--model", flags->model, "Its model: needed for GGUF adapters of Llama models")
-      ->type_name("PATH");
-  format(app, "--to");
-  output(app, "Directory to write");
+  format(app);
+  output(app);
 
   app = add_action(*verb, "merge", "Write a model with adapters in its weights", flags, merge);
-  app->add_option("-m,--model", flags->model, "Hugging Face directory")->required()->type_name("PATH");
+  app->add_option("-m,--model", flags->model, "GGUF file or Hugging Face directory")
+      ->required()
+      ->type_name("PATH");
   flags->adapters.add_to(*app);
   app->get_option("--adapter")->required();
-  output(app, "Directory to write");
+  app->add_option("--type", flags->type, "Element type of the weights that change (default: their own)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"}).description(""))
+      ->type_name("f32|f16|bf16|q8_0|q5_1|q5_0|q4_1|q4_0");
+  output(app);
 
   app = add_action(*verb, "mix", "Make one adapter of several", flags, mix);
   flags->adapters.add_to(*app);
@@ -144,8 +158,8 @@ void add_adapter(CLI::App& program) {
                   "Share of values that ties and dare_ties keep (default: 1)")
       ->type_name("P");
   app->add_option("--seed", flags->mix.seed, "Seed of dare_ties (default: 0)")->type_name("N");
-  format(app, "--to");
-  output(app, "Directory to write");
+  format(app);
+  output(app);
 
   app = add_action(*verb, "diff", "How far two adapters are apart, module by module", flags, diff);
   app->add_option("FIRST", flags->path, "Adapter")->required()->type_name("");

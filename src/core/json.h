@@ -18,13 +18,20 @@ using OrderedJson = nlohmann::ordered_json;
 
 struct JsonLimits {
   std::size_t depth = 64;    ///< Deepest nesting allowed; keeps recursive visitors off hostile depths.
-  bool unique_keys = false;  ///< Refuse a key that occurs twice in one object (costs a copy of every key).
+  bool unique_keys = false;  ///< Refuse a key that occurs twice in one object.
 };
 
 namespace detail {
 
-inline std::size_t json_depth(std::string_view text) noexcept {
-  std::size_t depth = 0, deepest = 0;
+struct JsonExtent {
+  std::size_t depth = 0;  ///< of the deepest nesting
+  std::size_t pairs = 0;  ///< keys with a value, in all objects together
+};
+
+/// Right for valid JSON; for other text an upper bound of what a parser meets before it fails.
+inline JsonExtent json_extent(std::string_view text) noexcept {
+  JsonExtent out;
+  std::size_t depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -34,12 +41,21 @@ inline std::size_t json_depth(std::string_view text) noexcept {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{' || c == '[') {
-      deepest = ++depth > deepest ? depth : deepest;
+      out.depth = ++depth > out.depth ? depth : out.depth;
     } else if ((c == '}' || c == ']') && depth > 0) {
       --depth;
+    } else if (c == ':') {
+      ++out.pairs;
     }
   }
-  return deepest;
+  return out;
+}
+
+inline std::size_t json_members(const Json& value) {
+  std::size_t sum = value.is_object() ? value.size() : 0;
+  if (value.is_structured())
+    for (const Json& part : value) sum += json_members(part);
+  return sum;
 }
 
 }  // namespace detail
@@ -51,7 +67,8 @@ inline Json parse_json(std::string_view text, std::string_view source, JsonLimit
   const auto fail = [&](const std::string& why) {
     throw Error(ErrorCode::malformed_file, std::string(source) + ": " + why);
   };
-  if (detail::json_depth(text) > limits.depth) {
+  const detail::JsonExtent extent = detail::json_extent(text);
+  if (extent.depth > limits.depth) {
     fail("JSON nested deeper than " + std::to_string(limits.depth) + " levels");
   }
   std::vector<std::unordered_set<std::string>> open_objects;
@@ -64,8 +81,11 @@ inline Json parse_json(std::string_view text, std::string_view source, JsonLimit
     return true;
   };
   try {
-    return limits.unique_keys ? Json::parse(text.begin(), text.end(), watch_keys)
-                              : Json::parse(text.begin(), text.end());
+    Json value = Json::parse(text.begin(), text.end());
+    // Of keys that occur twice one is gone. Watching for them takes twice as long: only to name them.
+    if (limits.unique_keys && detail::json_members(value) != extent.pairs)
+      value = Json::parse(text.begin(), text.end(), watch_keys);
+    return value;
   } catch (const Json::parse_error& error) {
     fail("invalid JSON at byte " + std::to_string(error.byte));
   } catch (const Json::exception&) {

@@ -30,14 +30,14 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 // One running generation: its cache, its random state and the tokens so far.
 class Scheduler::Sequence {
  public:
-  Sequence(std::shared_ptr<Generation> generation, const Decoder& decoder, const Tokenizer& tokenizer,
+  Sequence(std::shared_ptr<Generation> generation, const StepModel& model, const Tokenizer& tokenizer,
            const SchedulerOptions& options)
       : generation_(std::move(generation)),
         tokenizer_(tokenizer),
         limit_(options.context_size),
         tokens_(generation_->request.prompt),
-        cache_(decoder.kv_shape(options.kv_type), capacity(generation_->request, options)),
-        sampler_(generation_->request.sampling, decoder.spec().vocab),
+        cache_(model.kv_shape(options.kv_type), capacity(generation_->request, options)),
+        sampler_(generation_->request.sampling, model.spec().vocab),
         stop_(tokenizer, generation_->request.stop) {
     stats_.prompt_tokens = tokens_.size();
     started_ = Clock::now();
@@ -125,8 +125,9 @@ class Scheduler::Sequence {
   bool ended_ = false;
 };
 
-Scheduler::Scheduler(const Decoder& decoder, const Tokenizer& tokenizer, const SchedulerOptions& options)
-    : decoder_(decoder), tokenizer_(tokenizer), options_(options) {}
+Scheduler::Scheduler(std::unique_ptr<StepModel> model, const Tokenizer& tokenizer,
+                     const SchedulerOptions& options)
+    : model_(std::move(model)), tokenizer_(tokenizer), options_(options) {}
 
 Scheduler::~Scheduler() {
   const auto stopped =
@@ -143,7 +144,7 @@ void Scheduler::admit() {
     const std::shared_ptr<Generation> next = std::move(waiting_.front());
     waiting_.pop_front();
     try {
-      running_.push_back(std::make_unique<Sequence>(next, decoder_, tokenizer_, options_));
+      running_.push_back(std::make_unique<Sequence>(next, *model_, tokenizer_, options_));
     } catch (...) {
       next->queue.close(std::current_exception());
     }
@@ -175,7 +176,7 @@ std::size_t Scheduler::row_limit(const std::vector<Sequence*>& batch) const {
   if (decoding == 0 || decoding == batch.size()) return options_.max_rows;
   const Sequence& prompt =
       **std::find_if(batch.begin(), batch.end(), [](const Sequence* s) { return !s->decoding(); });
-  const double rows = options_.mixed_operations / row_operations(decoder_.spec(), prompt.length());
+  const double rows = options_.mixed_operations / row_operations(model_->spec(), prompt.length());
   const double wanted = std::max(rows, static_cast<double>(decoding + kFewest));
   return static_cast<std::size_t>(std::min(wanted, static_cast<double>(options_.max_rows)));
 }
@@ -208,11 +209,11 @@ void Scheduler::forward(const std::vector<Sequence*>& ready) {
   }
   batch.resize(rows.size());
   try {
-    const auto logits = decoder_.forward(tokens, rows, logit_rows);
-    const std::size_t vocab = decoder_.spec().vocab;
+    const std::span<const float> logits = model_->forward(tokens, rows, logit_rows);
+    const std::size_t vocab = model_->spec().vocab;
     for (std::size_t i = 0; i < sampled.size(); ++i) {
       try {
-        sampled[i]->sample({logits.data<float>() + i * vocab, vocab});
+        sampled[i]->sample(logits.subspan(i * vocab, vocab));
       } catch (...) {
         sampled[i]->finish(std::current_exception());
       }

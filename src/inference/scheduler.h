@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "inference/generation.h"
+#include "inference/step_model.h"
 #include "metal_candle/tokenizer.h"
-#include "models/decoder.h"
 
 namespace metal_candle {
 
@@ -30,7 +30,9 @@ class Scheduler {
   enum class Step { worked, stalled, idle };
 
   /// `decoder` and `tokenizer` must outlive the scheduler.
-  Scheduler(const Decoder& decoder, const Tokenizer& tokenizer, const SchedulerOptions& options);
+  Scheduler(const Decoder& decoder, const Tokenizer& tokenizer, const SchedulerOptions& options)
+      : Scheduler(std::make_unique<DecoderStep>(decoder), tokenizer, options) {}
+  Scheduler(std::unique_ptr<StepModel> model, const Tokenizer& tokenizer, const SchedulerOptions& options);
   ~Scheduler();
 
   /// Queues a generation. Its queue is closed when it ends, with the error if it failed.
@@ -47,7 +49,7 @@ class Scheduler {
   void forward(const std::vector<Sequence*>& batch);
   std::size_t row_limit(const std::vector<Sequence*>& batch) const;
 
-  const Decoder& decoder_;
+  const std::unique_ptr<StepModel> model_;
   const Tokenizer& tokenizer_;
   const SchedulerOptions options_;
   std::deque<std::shared_ptr<Generation>> waiting_;

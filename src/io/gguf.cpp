@@ -7,6 +7,7 @@
 #include "core/checked.h"
 #include "io/byte_reader.h"
 #include "io/fail.h"
+#include "io/gguf_types.h"
 
 namespace metal_candle {
 namespace {
@@ -15,60 +16,9 @@ constexpr std::array<std::byte, 4> kMagic{std::byte{'G'}, std::byte{'G'}, std::b
 constexpr std::uint64_t kDefaultAlignment = 32;
 constexpr std::uint32_t kMostDimensions = 4;
 
-struct StorageType {
-  std::string_view name;  // empty: a number ggml never used or retired
-  std::optional<DType> dtype{};
-};
-
-// Indexed by ggml's type number (ggml.h, enum ggml_type).
-constexpr std::array<StorageType, 42> kStorageTypes{{
-    {"F32", DType::f32},
-    {"F16", DType::f16},
-    {"Q4_0", DType::q4_0},
-    {"Q4_1", DType::q4_1},
-    {""},
-    {""},
-    {"Q5_0", DType::q5_0},
-    {"Q5_1", DType::q5_1},
-    {"Q8_0", DType::q8_0},
-    {"Q8_1"},
-    {"Q2_K", DType::q2_k},
-    {"Q3_K", DType::q3_k},
-    {"Q4_K", DType::q4_k},
-    {"Q5_K", DType::q5_k},
-    {"Q6_K", DType::q6_k},
-    {"Q8_K"},
-    {"IQ2_XXS"},
-    {"IQ2_XS"},
-    {"IQ3_XXS"},
-    {"IQ1_S"},
-    {"IQ4_NL"},
-    {"IQ3_S"},
-    {"IQ2_S"},
-    {"IQ4_XS"},
-    {"I8", DType::i8},
-    {"I16", DType::i16},
-    {"I32", DType::i32},
-    {"I64", DType::i64},
-    {"F64", DType::f64},
-    {"IQ1_M"},
-    {"BF16", DType::bf16},
-    {""},
-    {""},
-    {""},
-    {"TQ1_0"},
-    {"TQ2_0"},
-    {""},
-    {""},
-    {""},
-    {"MXFP4"},
-    {"NVFP4"},
-    {"Q1_0"},
-}};
-
 DType read_dtype(ByteReader& reader, std::string_view tensor) {
   const auto number = reader.read<std::uint32_t>("the type of tensor", tensor);
-  const StorageType type = number < kStorageTypes.size() ? kStorageTypes[number] : StorageType{""};
+  const GgufStorage type = gguf_storage(number);
   if (type.dtype) return *type.dtype;
   const std::string known = type.name.empty() ? "" : " (" + std::string(type.name) + ")";
   fail_tensor(

@@ -28,6 +28,7 @@ enum class WeightRole {
   up,
   down,
 };
+inline constexpr unsigned kWeightRoles = static_cast<unsigned>(WeightRole::down) + 1;
 
 /// One weight of a decoder; `layer` is 0 for those of the model.
 struct WeightId {

@@ -25,6 +25,7 @@ using Segment = PackedLinear::Segment;
 // epilogue.
 constexpr std::size_t kRowBlock = 96;
 constexpr std::size_t kColumns = simd::kTileRows;  // of a block: one tile's
+static_assert(kColumns == kLoraTile);
 
 // Whether a weight multiplies int8 activations; the others take them as floats.
 bool integer_products(const simd::WeightFormat& format) {
@@ -219,8 +220,9 @@ void run_rows(const Job& job) {
     if (job.spec.norm) normed = floats;
     lora.emplace(*job.lora, normed ? normed : job.x, job.k(), floats + x_floats);
   }
-  // With adapters a thread takes a few rows at a time, for which it reads A once.
-  const std::size_t stretch = lora ? std::min<std::size_t>(8, (job.rows + pool.size() - 1) / pool.size()) : 1;
+  // With adapters a thread takes some rows at a time, for which it reads A once.
+  const std::size_t stretch =
+      lora ? std::min<std::size_t>(24, (job.rows + pool.size() - 1) / pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
     for (std::size_t row = thread * stretch; row < job.rows; row += pool.size() * stretch) {

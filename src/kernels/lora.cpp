@@ -1,10 +1,12 @@
 #include "kernels/lora.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/lora.h"
+#include "kernels/simd/transpose.h"
 
 namespace metal_candle {
 namespace {
@@ -33,9 +35,50 @@ void add_scaled(const float* x, float factor, std::size_t n, float* y) {
   for (std::size_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
+const std::byte* tile_of(const LoraDelta& delta, std::size_t column) {
+  return delta.b + column * delta.rank * block_bytes(delta.type);
+}
+
 bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part.delta->rows; }
 
 }  // namespace
+
+void lora_pack_b(DType type, const std::byte* matrix, bool transposed, std::size_t rank, std::size_t n,
+                 std::byte* b) {
+  const std::size_t element = block_bytes(type);
+  for (std::size_t c = 0; c < n; c += kLoraTile, b += rank * kLoraTile * element) {
+    const std::size_t columns = std::min(kLoraTile, n - c);
+    if (!transposed && columns == kLoraTile) {
+      (element == 2 ? simd::transpose_16 : simd::transpose_32)(matrix + c * rank * element, columns, rank, b);
+      continue;
+    }
+    if (columns < kLoraTile) std::memset(b, 0, rank * kLoraTile * element);
+    for (std::size_t j = 0; j < rank; ++j) {
+      if (transposed) {
+        std::memcpy(b + j * kLoraTile * element, matrix + (j * n + c) * element, columns * element);
+        continue;
+      }
+      for (std::size_t i = 0; i < columns; ++i)
+        std::memcpy(b + (j * kLoraTile + i) * element, matrix + ((c + i) * rank + j) * element, element);
+    }
+  }
+}
+
+std::vector<std::byte> lora_unpack_b(const LoraDelta& delta, bool transposed) {
+  const std::size_t element = block_bytes(delta.type), n = delta.n, rank = delta.rank;
+  std::vector<std::byte> out(n * rank * element);
+  for (std::size_t c = 0; c < n; ++c)
+    for (std::size_t j = 0; j < rank; ++j)
+      std::memcpy(&out[(transposed ? j * n + c : c * rank + j) * element],
+                  delta.b + lora_b_index(rank, j, c) * element, element);
+  return out;
+}
+
+void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
+  for (std::size_t c = 0; c < delta.n; c += kLoraTile)
+    simd::lora_expand(delta.type, tile_of(delta, c), kLoraTile, delta.rank, t, delta.rank, 1,
+                      std::min(kLoraTile, delta.n - c), y + c, delta.n);
+}
 
 std::size_t LoraEpilogue::floats(const LoraCall& call) {
   std::size_t sum = 0;
@@ -104,8 +147,8 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
       target = change_memory.get<float>(count * stride);
       std::fill_n(target, count * stride, 0.0f);
     }
-    simd::lora_expand(delta.type, delta.b + column * block_bytes(delta.type), delta.n, delta.rank, reduced,
-                      delta.rank, count, columns, target, stride);
+    simd::lora_expand(delta.type, tile_of(delta, column), kLoraTile, delta.rank, reduced, delta.rank, count,
+                      columns, target, stride);
     for (std::size_t i = 0; i < count; ++i) {
       if (!delta.gain.empty())
         add_with_gain(y0 + i * stride, &delta.gain[column], part.weight, columns, target + i * stride,
@@ -120,10 +163,10 @@ void LoraEpilogue::replace(const LoraPart& part, std::size_t row, std::size_t ro
                            std::size_t columns, const float* base, float* block, std::size_t stride) const {
   const LoraDelta& delta = *part.delta;
   const auto [first, last] = replaced_range(delta, column, column + columns);
-  float product[kMaxColumns];
+  float product[kLoraTile];
   for (std::size_t i = 0; i < rows; ++i) {
     simd::lora_shrink(delta.type, delta.rows + first * k_ * block_bytes(delta.type), last - first, k_,
-                      x_ + (row + i) * k_, k_, 1, product, kMaxColumns);
+                      x_ + (row + i) * k_, k_, 1, product, kLoraTile);
     for (std::size_t j = first; j < last; ++j) {
       const std::size_t at = i * stride + row_of(delta, j) - column;
       block[at] += part.weight * (product[j - first] - base[at]);
@@ -147,7 +190,7 @@ void apply_to_embedding(const LoraCall& call, std::size_t row, std::size_t id, s
     if (delta.rank == 0) continue;
     simd::dequantize(delta.type, delta.a + id * delta.rank * block_bytes(delta.type), work, delta.rank);
     for (std::size_t j = 0; j < delta.rank; ++j) work[j] *= delta.scale * part.weight;
-    simd::lora_expand(delta.type, delta.b, n, delta.rank, work, delta.rank, 1, n, out, n);
+    lora_expand_all(delta, work, out);
   }
 }
 

@@ -13,6 +13,9 @@
 
 namespace metal_candle {
 
+/// Outputs in a tile of LoraDelta::b: those of a packed weight's tile.
+inline constexpr std::size_t kLoraTile = 32;
+
 /// A change of one stored matrix W [n, k]. Views only. With weight w it adds to y0 = x·Wᵀ:
 ///   LoRA  w · scale · (x·Aᵀ·Bᵀ + bias)
 ///   DoRA  w · ((gain - 1) · y0 + gain · scale · x·Aᵀ·Bᵀ), gain = magnitude / |W + scale · B·A| by rows
@@ -22,13 +25,30 @@ struct LoraDelta {
   std::size_t n = 0;             ///< outputs of W
   std::size_t rank = 0;          ///< 0: no A and B
   const std::byte* a = nullptr;  ///< [rank, k]; of an embedding [vocabulary, rank]
-  const std::byte* b = nullptr;  ///< Bᵀ: [rank, n]
+  /// Bᵀ by tiles of kLoraTile outputs, as a linear layer multiplies them: [tiles, rank, kLoraTile], zeros
+  /// past n. A tile is read in one go.
+  const std::byte* b = nullptr;
   float scale = 1;
   std::span<const float> bias;              ///< [n] or empty
   std::span<const float> gain;              ///< [n] or empty
   const std::byte* rows = nullptr;          ///< F: [n or replaced.size(), k]
   std::span<const std::uint32_t> replaced;  ///< ascending; empty: every row
 };
+
+/// Elements of LoraDelta::b.
+constexpr std::size_t lora_b_elements(std::size_t rank, std::size_t n) {
+  return (n + kLoraTile - 1) / kLoraTile * kLoraTile * rank;
+}
+/// Where element (rank j, output c) lies among them.
+constexpr std::size_t lora_b_index(std::size_t rank, std::size_t j, std::size_t c) {
+  return (c / kLoraTile * rank + j) * kLoraTile + c % kLoraTile;
+}
+/// B [n, rank], or Bᵀ [rank, n], as stored elements of `type`, to LoraDelta::b and back.
+void lora_pack_b(DType type, const std::byte* matrix, bool transposed, std::size_t rank, std::size_t n,
+                 std::byte* b);
+std::vector<std::byte> lora_unpack_b(const LoraDelta& delta, bool transposed);
+/// y[n] += t[rank] · Bᵀ.
+void lora_expand_all(const LoraDelta& delta, const float* t, float* y);
 
 /// One delta for consecutive rows of x.
 struct LoraPart {
@@ -61,11 +81,9 @@ class LoraEpilogue {
   void shrink_share(std::size_t index, std::size_t shares) const;
 
   /// Adds to block [rows][stride], which holds x·Wᵀ of rows [row, row + rows) and outputs
-  /// [column, column + columns) of a matrix of the stack; at most kMaxColumns columns.
+  /// [column, column + columns) of a matrix of the stack: one tile, so `column` is a multiple of kLoraTile.
   void apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column, std::size_t columns,
              float* block, std::size_t stride) const;
-
-  static constexpr std::size_t kMaxColumns = 64;
 
  private:
   void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, std::size_t first,

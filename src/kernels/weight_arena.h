@@ -9,8 +9,13 @@ namespace metal_candle {
 /// Bump allocator over one mapping. Move-only; not thread-safe while allocating.
 class WeightArena {
  public:
-  /// Reserves `bytes`; pages are committed when first written. Throws Error(out_of_memory).
-  explicit WeightArena(std::size_t bytes);
+  /// `passing` memory comes and goes while a model runs (adapters): what is given back serves the next arena
+  /// of about the size, since clearing fresh pages costs more than filling them. Meanwhile the system may
+  /// take it (MADV_FREE).
+  enum class Use { lasting, passing };
+
+  /// Reserves `bytes`, of any content; pages are committed when first written. Throws Error(out_of_memory).
+  explicit WeightArena(std::size_t bytes, Use use = Use::lasting);
   ~WeightArena();
   WeightArena(const WeightArena&) = delete;
   WeightArena& operator=(const WeightArena&) = delete;
@@ -25,6 +30,7 @@ class WeightArena {
  private:
   std::byte* base_ = nullptr;
   std::size_t size_ = 0;
+  Use use_;
   std::size_t used_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "adapters/format_common.h"
 #include "kernels/compute_pool.h"
@@ -21,12 +22,12 @@ class Binder {
 
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
-    out->weights = file_.weights->rotary() == RotaryOrder::interleaved
-                       ? file_.weights->with_halves(spec_.head_dim)
-                       : file_.weights;
-    out->places.resize(adapter_places(spec_.layers));
+    out->weights =
+        LoraWeights::ordered(file_.weights, RotaryOrder::halves, spec_.head_dim, "adapter " + adapter_);
+    for (const LoraModule& m : out->weights->modules()) check(m);
+    check_targets();
+    count(*out);
     for (const LoraModule& m : out->weights->modules()) {
-      check(m);
       LoraDelta delta = m.delta;
       if (!m.magnitude.empty()) {
         out->gains.push_back(gain(m));
@@ -37,9 +38,7 @@ class Binder {
         delta.rows = nullptr;
       }
       add(*out, m.id, delta);
-      // PEFT trains the tokens of a table that is the output layer too in both places.
-      const bool shared = decoder_.weights().head.spec().weight == decoder_.weights().embedding;
-      if (m.id.role == WeightRole::embedding && !delta.replaced.empty() && shared) {
+      if (reaches_head(m)) {
         LoraDelta head;
         head.type = delta.type;
         head.n = spec_.vocab;
@@ -48,14 +47,32 @@ class Binder {
         add(*out, {WeightRole::lm_head}, head);
       }
     }
-    check_targets();
     return out;
   }
 
  private:
-  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) const {
+  // PEFT trains the tokens of a table that is the output layer too in both places.
+  bool reaches_head(const LoraModule& m) const {
+    return m.id.role == WeightRole::embedding && !m.delta.replaced.empty() &&
+           decoder_.weights().head.spec().weight == decoder_.weights().embedding;
+  }
+
+  // Makes room for the entries of each place.
+  void count(BoundAdapter& out) {
+    out.first.assign(adapter_places(spec_.layers) + 1, 0);
+    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, spec_.layers).place + 1]; };
+    for (const LoraModule& m : out.weights->modules()) {
+      one(m.id);
+      if (reaches_head(m)) one({WeightRole::lm_head});
+    }
+    std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
+    out.entries.resize(out.first.back());
+    next_ = out.first;
+  }
+
+  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
     const AdapterPlace at = adapter_place(id, spec_.layers);
-    out.places[at.place].push_back({at.segment, delta});
+    out.entries[next_[at.place]++] = {at.segment, delta};
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
@@ -94,21 +111,23 @@ class Binder {
                      std::to_string(spec_.vocab));
   }
 
-  // What the adapter's configuration targets has matrices, and nothing else has.
+  // What the adapter's configuration targets has matrices, and nothing else has. Modules ascend, as here.
   void check_targets() const {
-    const auto check_one = [&](WeightId id) {
-      const LoraModule* m = file_.weights->find(id);
-      const bool has = m && m->delta.rank > 0;
-      if (file_.targets(id, spec_.layers) == has) return;
-      fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
-                   : "the adapter's configuration targets this module, but it holds no matrices for it");
-    };
-    check_one({WeightRole::embedding});
-    check_one({WeightRole::lm_head});
-    for (std::uint32_t layer = 0; layer < spec_.layers; ++layer)
-      for (const WeightRole role : {WeightRole::q, WeightRole::k, WeightRole::v, WeightRole::o,
-                                    WeightRole::gate, WeightRole::up, WeightRole::down})
-        check_one({role, layer});
+    const std::span<const LoraModule> modules = file_.weights->modules();
+    auto next = modules.begin();
+    for (unsigned i = 0; i < kWeightRoles; ++i) {
+      const auto role = static_cast<WeightRole>(i);
+      if (!is_adaptable(role)) continue;
+      const bool of_model = role == WeightRole::embedding || role == WeightRole::lm_head;
+      for (std::uint32_t layer = 0; layer < (of_model ? 1 : spec_.layers); ++layer) {
+        const WeightId id{role, layer};
+        while (next != modules.end() && next->id < id) ++next;
+        const bool has = next != modules.end() && next->id == id && next->delta.rank > 0;
+        if (file_.targets(id, spec_.layers) == has) continue;
+        fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
+                     : "the adapter's configuration targets this module, but it holds no matrices for it");
+      }
+    }
   }
 
   // The model's own weight behind a module, and its first row there.
@@ -130,7 +149,7 @@ class Binder {
     const auto [weight, first] = base(m.id);
     const LoraDelta& d = m.delta;
     const std::size_t k = m.in, n = m.out, rank = d.rank;
-    std::vector<float> a(rank * k), b(rank * n), out(n);
+    std::vector<float> a(rank * k), b(lora_b_elements(rank, n)), out(n);
     simd::dequantize(d.type, d.a, a.data(), a.size());
     simd::dequantize(d.type, d.b, b.data(), b.size());
     compute_pool().parallel_for(n, 16,
@@ -139,7 +158,7 @@ class Binder {
                                   for (std::size_t j = begin; j < end; ++j) {
                                     weight->unpack_row(first + j, row.data());
                                     for (std::size_t r = 0; r < rank; ++r) {
-                                      const float factor = d.scale * b[r * n + j];
+                                      const float factor = d.scale * b[lora_b_index(rank, r, j)];
                                       for (std::size_t i = 0; i < k; ++i) row[i] += factor * a[r * k + i];
                                     }
                                     double squares = 0;
@@ -174,6 +193,7 @@ class Binder {
   const DecoderSpec& spec_;
   const AdapterFile& file_;
   const std::string& adapter_;
+  std::vector<std::uint32_t> next_;  // by place: where its next entry goes
 };
 
 }  // namespace

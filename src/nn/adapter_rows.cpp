@@ -31,7 +31,7 @@ std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
   std::shared_ptr<LoraCall> out;
   for (const Run& run : runs_)
     for (const AdapterMix::Use& use : run.mix->uses)
-      for (const BoundAdapter::Entry& entry : use.adapter->places[place]) {
+      for (const BoundAdapter::Entry& entry : use.adapter->at(place)) {
         if (!out) out = std::make_shared<LoraCall>();
         out->parts.push_back({run.first_row, run.rows, entry.segment, use.weight, &entry.delta});
       }

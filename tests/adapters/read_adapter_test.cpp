@@ -1,6 +1,7 @@
 // Reading adapters: what each golden holds, conversion without loss, and a directory of hostile ones.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -8,10 +9,12 @@
 
 #include "adapters/formats.h"
 #include "core/json.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
 #include "metal_candle/adapter.h"
 #include "support/expect_error.h"
+#include "support/gguf_builder.h"
 #include "support/temp_dir.h"
 
 namespace metal_candle {
@@ -76,14 +79,58 @@ TEST(ConvertAdapter, IsLossless) {
   }
 }
 
+TEST(ConvertAdapter, ToGgufAndBackIsLossless) {
+  struct Case {
+    const char* name;
+    AdapterBase base;
+  };
+  for (const auto& [name, base] : {Case{"lora", {"llama", 16}},
+                                   {"lora", {"mistral", 16}},
+                                   {"rslora", {"llama", 16}},
+                                   {"layers", {"qwen2", 0}},
+                                   {"head", {"llama", 12}},
+                                   {"lora-mlx", {"qwen3", 0}}}) {
+    SCOPED_TRACE(std::string(name) + " for " + base.architecture);
+    const TempDir dir;
+    const auto original = Adapter::load(kGolden + name);
+    original->save(dir / "a.gguf", "gguf", base);
+    const auto gguf = Adapter::load(dir / "a.gguf");
+    EXPECT_EQ(gguf->info().format, "gguf");
+    EXPECT_EQ(gguf->info().base_model, original->info().base_model);
+    gguf->save(dir / "back", "peft", base);
+    EXPECT_EQ(Adapter::load(dir / "back")->info().hash, original->info().hash);
+    gguf->save(dir / "b.gguf", "gguf");  // names its own architecture
+    EXPECT_EQ(text_of(dir / "b.gguf"), text_of(dir / "a.gguf"));
+  }
+}
+
+// The golden is what llama.cpp's converter makes of "lora", widened to f32.
+TEST(ConvertAdapter, OrdersRowsAsLlamaCppDoes) {
+  const TempDir dir;
+  Adapter::load(kGolden + "lora-mlx")->save(dir / "a.gguf", "gguf", {"llama", 16});
+  const GgufFile ours = GgufFile::open(dir / "a.gguf"),
+                 golden = GgufFile::open(kGolden + "lora-gguf/adapter.gguf");
+  ASSERT_EQ(ours.tensors().size(), golden.tensors().size());
+  for (const StoredTensor& t : golden.tensors()) {
+    const StoredTensor* mine = ours.find(t.name);
+    ASSERT_NE(mine, nullptr) << t.name;
+    EXPECT_EQ(mine->shape, t.shape) << t.name;
+    EXPECT_TRUE(std::ranges::equal(mine->data, t.data)) << t.name;
+  }
+  for (const char* key : {"general.architecture", "general.type", "adapter.type"})
+    EXPECT_EQ(ours.metadata().required_string(key), golden.metadata().required_string(key));
+  EXPECT_EQ(ours.metadata().required_f64("adapter.lora.alpha"),
+            golden.metadata().required_f64("adapter.lora.alpha"));
+}
+
 TEST(ConvertAdapter, UndoesTheRowOrderOfGguf) {
   const TempDir dir;
   const auto gguf = Adapter::load(kGolden + "lora-gguf/adapter.gguf");
   EXPECT_MC_ERROR(gguf->save(dir / "peft", "peft"), ErrorCode::invalid_argument, "adapter.gguf",
                   "which model");
-  gguf->save(dir / "peft", "peft", 16);
+  gguf->save(dir / "peft", "peft", {.head_dim = 16});
   // The PEFT original is bf16 and the GGUF f32, so the hashes differ; as mlx both are f32.
-  gguf->save(dir / "mlx", "mlx", 16);
+  gguf->save(dir / "mlx", "mlx", {.head_dim = 16});
   EXPECT_EQ(Adapter::load(dir / "mlx")->info().hash, Adapter::load(kGolden + "lora-mlx")->info().hash);
 }
 
@@ -96,8 +143,20 @@ TEST(ConvertAdapter, RefusesWhatAFormatCannotSay) {
   refused("patterns", "one rank and one scale");
   refused("bias", "neither biases");
   refused("saved", "weights stored whole");
-  EXPECT_MC_ERROR(Adapter::load(kGolden + "lora")->save(dir / "x", "onnx"), ErrorCode::invalid_argument,
-                  "onnx");
+  for (const auto& [name, part] : {std::pair{"patterns", "one alpha"},
+                                   {"bias", "biases"},
+                                   {"dora", "DoRA"},
+                                   {"saved", "stored whole"}}) {
+    EXPECT_MC_ERROR(Adapter::load(kGolden + name)->save(dir / name, "gguf", {"qwen3", 12}),
+                    ErrorCode::unsupported, name, part);
+    EXPECT_FALSE(std::filesystem::exists(dir / name));
+  }
+  const auto lora = Adapter::load(kGolden + "lora");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "onnx"), ErrorCode::invalid_argument, "onnx");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf"), ErrorCode::invalid_argument, "architecture");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf", {"llama", 0}), ErrorCode::invalid_argument, "which model");
+  EXPECT_MC_ERROR(lora->save(dir / "x", "gguf", {"llama", 24}), ErrorCode::invalid_argument,
+                  "self_attn.q_proj", "heads of 24");
 }
 
 // One change to a good adapter, which must then be refused with a message that names the matter.
@@ -111,6 +170,7 @@ struct Hostile {
 };
 
 const auto kQ = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+const auto kQB = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
 StoredTensor& find(std::vector<StoredTensor>& tensors, const std::string& name) {
   for (StoredTensor& t : tensors)
@@ -269,6 +329,15 @@ const Hostile kHostile[] = {
      },
      ErrorCode::malformed_file,
      "expected a matrix"},
+    {"rank beyond both dimensions", "lora",
+     [](Json& c) {
+       c["rank_pattern"] = {{"layers.0.self_attn.q_proj", 128}};
+     },
+     [](auto& t) {
+       find(t, kQ).shape = {128, 2};
+       find(t, kQB).shape = {2, 128};
+     },
+     ErrorCode::malformed_file, "rank 128 exceeds both dimensions"},
     {"integers", "lora", {}, [](auto& t) { find(t, kQ).dtype = DType::i16; }, ErrorCode::unsupported, "i16"},
     {"no tensors", "lora", {}, [](auto& t) { t.clear(); }, ErrorCode::malformed_file, "holds no tensors"},
 };
@@ -285,6 +354,99 @@ TEST(HostileAdapter, IsRefusedByName) {
     if (h.tensors) h.tensors(tensors);
     write_safetensors(dir / "adapter_model.safetensors", tensors);
     EXPECT_MC_ERROR(Adapter::load(dir.path()), h.code, h.part, "adapter_");
+    AdapterRegistry registry;  // stays as it was
+    const auto good = registry.load_adapter("a", kGolden + "lora");
+    registry.activate("a");
+    EXPECT_MC_ERROR(registry.load_adapter("a", dir.path()), h.code, h.part);
+    EXPECT_EQ(registry.get_adapter("a"), good);
+    EXPECT_EQ(registry.list_adapters().size(), 1u);
+    EXPECT_EQ(registry.active_adapter(), "a");
+  }
+}
+
+TEST(HostileAdapter, GgufIsRefusedByName) {
+  const std::vector<float> values(2 * 32, 0.5f);
+  struct Case {
+    const char* name;
+    std::function<void(test::GgufBuilder&)> spoil;
+    ErrorCode code;
+    const char* part;
+  };
+  const auto good = [&](test::GgufBuilder& g) {
+    g.set("general.architecture", std::string("llama")).set("general.type", std::string("adapter"));
+    g.set("adapter.type", std::string("lora")).set("adapter.lora.alpha", 2.0f);
+  };
+  const auto pair = [&](test::GgufBuilder& g, const std::string& name, std::uint64_t rank_a,
+                        std::uint64_t rank_b) {
+    g.tensor(name + ".weight.lora_a", DType::f32, {rank_a, 64 / rank_a}, values);
+    g.tensor(name + ".weight.lora_b", DType::f32, {64 / rank_b, rank_b}, values);
+  };
+  const Case cases[] = {
+      {"a model", [&](auto& g) { g.set("general.type", std::string("model")); }, ErrorCode::unsupported,
+       "general.type"},
+      {"no alpha",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("lora"));
+         pair(g, "blk.0.attn_q", 2, 2);
+       },
+       ErrorCode::malformed_file, "adapter.lora.alpha"},
+      {"alpha of text",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("lora"));
+         g.set("adapter.lora.alpha", std::string("2"));
+       },
+       ErrorCode::malformed_file, "adapter.lora.alpha"},
+      {"another kind",
+       [&](auto& g) {
+         g.set("general.type", std::string("adapter")).set("adapter.type", std::string("control"));
+       },
+       ErrorCode::unsupported, "adapter.type"},
+      {"aLoRA",
+       [&](auto& g) {
+         good(g);
+         g.set("adapter.alora.invocation_tokens", std::vector<std::uint32_t>{1});
+       },
+       ErrorCode::unsupported, "adapter.alora.invocation_tokens"},
+      {"nothing", good, ErrorCode::malformed_file, "holds no tensors"},
+      {"half a pair",
+       [&](auto& g) {
+         good(g);
+         g.tensor("blk.0.attn_q.weight.lora_a", DType::f32, {2, 32}, values);
+       },
+       ErrorCode::malformed_file, "blk.0.attn_q"},
+      {"ranks that disagree", [&](auto& g) { good(g), pair(g, "blk.0.attn_q", 2, 4); },
+       ErrorCode::malformed_file, "rank 4"},
+      {"a path", [&](auto& g) { good(g), pair(g, "../../etc/passwd", 2, 2); }, ErrorCode::unsupported,
+       "../../etc/passwd"},
+      {"a norm", [&](auto& g) { good(g), pair(g, "blk.0.attn_norm", 2, 2); }, ErrorCode::unsupported,
+       "attn_norm"},
+      {"an expert", [&](auto& g) { good(g), pair(g, "blk.0.ffn_gate_exps", 2, 2); }, ErrorCode::unsupported,
+       "ffn_gate_exps"},
+      {"a vector",
+       [&](auto& g) {
+         good(g);
+         g.tensor("blk.0.attn_q.weight.lora_a", DType::f32, {64}, values);
+         g.tensor("blk.0.attn_q.weight.lora_b", DType::f32, {32, 2}, values);
+       },
+       ErrorCode::malformed_file, "lora_a"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    const TempDir dir;
+    test::GgufBuilder builder;
+    c.spoil(builder);
+    EXPECT_MC_ERROR(Adapter::load(builder.write(dir / "a.gguf")), c.code, "a.gguf", c.part);
+  }
+}
+
+TEST(HostileAdapter, AHeaderLargerThanTheFileIsRefused) {
+  const TempDir dir;
+  dir.write("adapter_config.json", text_of(kGolden + "lora/adapter_config.json"));
+  for (const std::uint64_t length : {std::uint64_t{1} << 20, std::uint64_t{1} << 40, ~std::uint64_t{0}}) {
+    std::string text(8, '\0');
+    std::memcpy(text.data(), &length, 8);
+    dir.write("adapter_model.safetensors", text + "{}");
+    EXPECT_MC_ERROR(Adapter::load(dir.path()), ErrorCode::malformed_file, "adapter_model.safetensors");
   }
 }
 

@@ -105,6 +105,12 @@ TEST(AdapterVerb, ConvertThereAndBack) {
   text_of(run_program({"adapter", "convert", adapter("lora-gguf/adapter.gguf"), "-m", kModel, "-o", gguf}));
   EXPECT_EQ(text_of(generate({"--adapter", "a=" + gguf})),
             text_of(generate({"--adapter", "a=" + adapter("lora")})));
+  const std::string file = (dir / "again.gguf").string();
+  text_of(run_program({"adapter", "convert", gguf, "-m", kModel, "--to", "gguf", "-o", file}));
+  EXPECT_EQ(text_of(generate({"--adapter", "a=" + file})),
+            text_of(generate({"--adapter", "a=" + adapter("lora")})));
+  expect_bad_input(run_program({"adapter", "convert", adapter("lora"), "--to", "gguf", "-o", file}),
+                   "which model");
   expect_bad_input(run_program({"adapter", "convert", adapter("lora-gguf/adapter.gguf"), "-o", gguf}),
                    "which model");
   expect_bad_input(run_program({"adapter", "convert", adapter("bias"), "--to", "mlx", "-o", mlx}), "biases");
@@ -118,6 +124,17 @@ TEST(AdapterVerb, MergeAndMix) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.err.find("14 weights changed"), std::string::npos) << result.err;
   EXPECT_EQ(run_program({"generate", "-m", merged, "-p", "Once", "-n", "3", "-q"}).code, 0);
+  const std::string file = (dir / "merged.gguf").string();
+  const RunResult quantized = run_program({"adapter", "merge", "-m", kModel + "/model.gguf", "--adapter",
+                                           "a=" + adapter("lora"), "--type", "q8_0", "-o", file});
+  expect_bad_input(quantized, "blk.0.ffn_down");  // rows of 80 are no whole blocks
+  const RunResult exact = run_program({"adapter", "merge", "-m", kModel + "/model.gguf", "--adapter",
+                                       "a=" + adapter("lora"), "--type", "f32", "-o", file});
+  EXPECT_NE(exact.err.find("lost 0.00% of the change, 0.0000% of the weights"), std::string::npos)
+      << exact.err;
+  EXPECT_EQ(text_of(run_program({"generate", "-m", file, "-p", "Once upon a time", "-n", "24", "--ignore-eos",
+                                 "-q", "--kv-dtype", "f32"})),
+            text_of(generate({"--adapter", "a=" + adapter("lora")})));
   text_of(run_program({"adapter", "mix", "--adapter", "a=" + adapter("lora") + ":0.5", "--adapter",
                        "b=" + adapter("other"), "-o", mixed}));
   EXPECT_EQ(text_of(generate({"--adapter", "m=" + mixed})),

@@ -13,6 +13,10 @@ HWY_BEFORE_NAMESPACE();
 namespace metal_candle::simd {
 namespace HWY_NAMESPACE {
 
+// As many accumulators as the target has registers for.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
+constexpr std::size_t kManyRows = kManyRegisters ? 8 : 4;
+
 struct F32Elements {
   using T = float;
   static HWY_INLINE V32 load(const T* p) { return hn::LoadU(F32(), p); }
@@ -85,6 +89,8 @@ void shrink(const std::byte* a_bytes, std::size_t rank, std::size_t columns, con
             std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
   const auto* a = reinterpret_cast<const typename E::T*>(a_bytes);
   std::size_t i = 0;
+  for (; kManyRegisters && i + 6 <= rows; i += 6)
+    shrink_rows<E, 6, 4>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
   for (; i + 4 <= rows; i += 4)
     shrink_rows<E, 4, 4>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
   for (; i < rows; ++i)
@@ -121,8 +127,8 @@ void expand_rows(const typename E::T* b, std::size_t b_stride, std::size_t rank,
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t c = 0;
-  for (; c + 4 * lanes <= columns; c += 4 * lanes)
-    expand_block<E, R, 4>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
+  for (; c + 2 * lanes <= columns; c += 2 * lanes)
+    expand_block<E, R, 2>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
   for (; c + lanes <= columns; c += lanes)
     expand_block<E, R, 1>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
   if (c == columns) return;
@@ -141,6 +147,9 @@ void expand(const std::byte* b_bytes, std::size_t b_stride, std::size_t rank, co
             std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride) {
   const auto* b = reinterpret_cast<const typename E::T*>(b_bytes);
   std::size_t i = 0;
+  for (; i + kManyRows <= rows; i += kManyRows)
+    expand_rows<E, kManyRows>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride,
+                              y_stride);
   for (; i + 4 <= rows; i += 4)
     expand_rows<E, 4>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride);
   for (; i < rows; ++i)
