@@ -156,7 +156,9 @@ class Dataset {
   TrainingExample at(std::size_t index) const;
 
  private:
+  friend class Trainer;
   class Impl;
+  explicit Dataset(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
