@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "kernels/compute_pool.h"
 #include "models/checkpoint.h"
 #include "models/decoder_sources.h"
 #include "models/registry.h"
@@ -72,6 +73,12 @@ class Gradient : public testing::TestWithParam<Case> {
     model_.refresh();
   }
 
+  void SetUp() override {
+    threads_ = compute_pool().size();
+    set_compute_threads(1);  // tiny products; Gemm.TheSameBitsForAnyNumberOfThreads has the others
+  }
+  void TearDown() override { set_compute_threads(threads_); }
+
   double loss(const TrainingBatch& batch, const LossOptions& options) {
     // DoRA's norm counts as a constant in its gradient (arXiv:2402.09353, 4.3).
     if (GetParam().method != "dora") model_.refresh();
@@ -81,6 +88,7 @@ class Gradient : public testing::TestWithParam<Case> {
   Checkpoint checkpoint_;
   DecoderSpec spec_;
   TrainableModel model_;
+  unsigned threads_ = 1;
 };
 
 // Along a random direction in each tensor, central differences of an f32 loss: the error of the difference is
