@@ -145,15 +145,14 @@ BatchLoss TrainableModel::run(const TrainingBatch& batch, const LossOptions& opt
   thread_local Scratch input_memory;
   float* inputs = factor && options.checkpoint ? input_memory.get<float>(layers.size() * rows * n) : nullptr;
   activations_.resize(keep ? layers.size() : 1);
-  for (std::size_t i = 0; i < activations_.size(); ++i) layers[i].reserve(activations_[i], rows);
   float* out = output_.get<float>(rows * n);
-  embed(batch.tokens, layers.empty() ? out : activations_.front().input);
+  embed(batch.tokens, out);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerActivations& a = activations_[keep ? i : 0];
-    if (inputs) std::copy_n(a.input, rows * n, inputs + i * rows * n);
-    const bool final = i + 1 == layers.size();
-    layers[i].forward(pass, a, keep && !final ? activations_[i + 1].input : out);
-    if (!keep && !final) std::copy_n(out, rows * n, a.input);
+    layers[i].reserve(a, rows);
+    std::copy_n(out, rows * n, a.input);
+    if (inputs) std::copy_n(out, rows * n, inputs + i * rows * n);
+    layers[i].forward(pass, a, out);
   }
   float* d = factor ? gradient_.get<float>(rows * n) : nullptr;
   if (d) std::fill_n(d, rows * n, 0.0f);
@@ -165,6 +164,7 @@ BatchLoss TrainableModel::run(const TrainingBatch& batch, const LossOptions& opt
   for (std::size_t i = layers.size(); i-- > lowest;) {
     LayerActivations& a = activations_[keep ? i : 0];
     if (inputs) {
+      layers[i].reserve(a, rows);
       std::copy_n(inputs + i * rows * n, rows * n, a.input);
       layers[i].forward(pass, a, out);
     }
