@@ -10,7 +10,8 @@ namespace metal_candle {
 namespace {
 
 constexpr std::size_t kDepth = 256;         // k of one block: a panel of B and the rows of A fit L1
-constexpr std::size_t kBlockColumns = 256;  // columns of one block: packed, it fits L2 beside C
+constexpr std::size_t kBlockColumns = 256;  // columns of one block
+constexpr std::size_t kBlockRows = 768;     // rows of A that stay in L2 while panels of B pass
 constexpr std::size_t kTasksPerThread = 4;
 
 struct Range {
@@ -67,19 +68,30 @@ void pack(const GemmTerm& term, std::size_t k, std::size_t depth, Range columns,
   }
 }
 
-// A block of rows of A in memory of its own: rounded, or gathered from a transposed matrix, whose rows would
+// A tile of rows of A in memory of its own: rounded, or gathered from a transposed matrix, whose rows would
 // each touch a page per element.
-simd::GemmRows copied_rows(const simd::GemmRows& a, std::size_t rows, std::size_t depth, bool bf16,
-                           float* out) {
+void copy_rows(const simd::GemmRows& a, std::size_t rows, std::size_t depth, bool bf16, float* out) {
   if (a.k_stride == 1) {
     for (std::size_t i = 0; i < rows; ++i)
       simd::round_to_bf16(a.data + i * a.row_stride, depth, out + i * depth);
-    return {out, depth, 1};
+    return;
   }
   for (std::size_t p = 0; p < depth; ++p)
     for (std::size_t i = 0; i < rows; ++i) out[p * rows + i] = a.data[i * a.row_stride + p * a.k_stride];
   if (bf16) simd::round_to_bf16(out, rows * depth, out);
-  return {out, 1, rows};
+}
+
+// What copy_rows wrote.
+simd::GemmRows copied_rows(const simd::GemmRows& a, std::size_t rows, std::size_t depth, const float* copy) {
+  return a.k_stride == 1 ? simd::GemmRows{copy, depth, 1} : simd::GemmRows{copy, 1, rows};
+}
+
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+// Blocks of k of about one size, in whole blocks of 32 as quantized weights have them.
+std::size_t even_depth(std::size_t k) {
+  const std::size_t even = ceil_div(k, ceil_div(k, kDepth));
+  return std::min(kDepth, ceil_div(even, std::size_t{32}) * 32);
 }
 
 // One block of C, all of its sum.
@@ -87,29 +99,40 @@ void block(const GemmCall& call, Range rows, Range columns, simd::GemmTile tile)
   thread_local Scratch panel_memory, row_memory, a_memory;
   float* panels = panel_memory.get<float>((kBlockColumns + tile.columns) * kDepth);
   float* scratch = row_memory.get<float>(std::max(kBlockColumns + tile.columns, tile.columns * kDepth));
+  const std::size_t block_rows = kBlockRows / tile.rows * tile.rows;
   bool first = !call.accumulate;
   for (const GemmTerm& term : call.terms) {
     if (term.begin >= columns.end || term.end <= columns.begin) continue;
-    for (std::size_t k = 0; k < term.k; k += kDepth) {
-      const std::size_t depth = std::min(kDepth, term.k - k);
+    const std::size_t step = even_depth(term.k);
+    for (std::size_t k = 0; k < term.k; k += step) {
+      const std::size_t depth = std::min(step, term.k - k);
       pack(term, k, depth, columns, tile.columns, call.bf16, panels, scratch);
-      for (std::size_t i = rows.begin; i < rows.end; i += tile.rows) {
-        const std::size_t count = std::min(tile.rows, rows.end - i);
-        simd::GemmRows a{term.a.data + i * term.a.row_stride + k * term.a.k_stride, term.a.row_stride,
-                         term.a.k_stride};
-        if (call.bf16 || a.k_stride != 1)
-          a = copied_rows(a, count, depth, call.bf16, a_memory.get<float>(tile.rows * kDepth));
+      // A panel of B stays in L1 while rows of A, which are fewer bytes, pass by from L2.
+      for (std::size_t top = rows.begin; top < rows.end; top += block_rows) {
+        const std::size_t bottom = std::min(top + block_rows, rows.end);
+        const bool copied = call.bf16 || term.a.k_stride != 1;
+        float* copies = copied ? a_memory.get<float>(block_rows * kDepth) : nullptr;
+        const auto rows_at = [&](std::size_t i) {
+          return simd::GemmRows{term.a.data + i * term.a.row_stride + k * term.a.k_stride, term.a.row_stride,
+                                term.a.k_stride};
+        };
+        for (std::size_t i = top; copied && i < bottom; i += tile.rows)
+          copy_rows(rows_at(i), std::min(tile.rows, bottom - i), depth, call.bf16,
+                    copies + (i - top) * kDepth);
         for (std::size_t j = columns.begin; j < columns.end; j += tile.columns)
-          simd::gemm_tile_product(a, count, panels + (j - columns.begin) * depth, depth,
-                                  call.c + i * call.c_stride + j, call.c_stride,
-                                  std::min(tile.columns, columns.end - j), !first);
+          for (std::size_t i = top; i < bottom; i += tile.rows) {
+            const std::size_t count = std::min(tile.rows, bottom - i);
+            const simd::GemmRows a =
+                copied ? copied_rows(term.a, count, depth, copies + (i - top) * kDepth) : rows_at(i);
+            simd::gemm_tile_product(a, count, panels + (j - columns.begin) * depth, depth,
+                                    call.c + i * call.c_stride + j, call.c_stride,
+                                    std::min(tile.columns, columns.end - j), !first);
+          }
       }
       first = false;
     }
   }
 }
-
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 

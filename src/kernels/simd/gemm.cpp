@@ -1,5 +1,7 @@
 #include "kernels/simd/gemm.h"
 
+#include <hwy/cache_control.h>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/gemm.cpp"
 #include "hwy/foreach_target.h"
@@ -28,7 +30,11 @@ void Product(const GemmRows& a, const float* HWY_RESTRICT b, std::size_t k, floa
   const F32 d;
   V32 low[rows], high[rows];
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) low[i] = high[i] = hn::Zero(d);
+  for (int i = 0; i < rows; ++i) {
+    low[i] = high[i] = hn::Zero(d);
+    hwy::Prefetch(c + static_cast<std::size_t>(i) * c_stride);
+    hwy::Prefetch(c + static_cast<std::size_t>(i) * c_stride + kLanes);
+  }
   const float* HWY_RESTRICT at = a.data;
   const std::size_t step = a.k_stride, stride = a.row_stride;
   for (std::size_t p = 0; p < k; ++p, b += kColumns, at += step) {
