@@ -10,7 +10,9 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/train_progress.h"
+#include "cli/train_settings.h"
 #include "cli/verbs.h"
+#include "metal_candle/model.h"
 
 namespace metal_candle::cli {
 namespace {
@@ -28,10 +30,13 @@ Examples:
   metal-candle train -m model -d data --mask-prompt --epochs 2 --eval-every 50 -o style-lora
   metal-candle train -m model -d data -o style-lora --rank 16 --target-modules q_proj,v_proj --dora
   metal-candle train -m model -d data -o style-lora --resume
+  metal-candle train --config run.yaml --iters 50    mlx-lm's keys; flags win over the file
   metal-candle generate -m model.gguf --adapter style=style-lora -p "Hello")";
 
 struct Flags {
   TrainingConfig config;
+  std::string settings;  // file
+  std::int64_t last_layers = -1;
   ReportFlags report;
   std::vector<std::string> targets;
   std::vector<std::uint32_t> layers;
@@ -42,6 +47,12 @@ void run(const Flags& flags) {
   TrainingConfig config = flags.config;
   if (!flags.targets.empty()) config.lora.target_modules = flags.targets;
   if (!flags.layers.empty()) config.lora.layers = flags.layers;
+  if (flags.last_layers >= 0) {
+    const std::uint32_t layers = inspect_model(config.model).layers;
+    config.lora.layers.emplace();
+    for (std::uint32_t i = 0; i < layers; ++i)
+      if (i + flags.last_layers >= layers) config.lora.layers->push_back(i);
+  }
   config.method = flags.method == "full"      ? TrainingMethod::full
                   : flags.method == "scratch" ? TrainingMethod::scratch
                                               : TrainingMethod::lora;
@@ -98,17 +109,16 @@ void add_train(CLI::App& program) {
         ->group(group);
   };
   add("Model", "-m,--model", c.model, "Base model, as for generate; scratch: config.json and tokenizer",
-      "PATH")
-      ->required();
-  add("Model", "-o,--output", c.output, "Directory to write", "DIR")->required();
+      "PATH");
+  add("Model", "-o,--output", c.output, "Directory to write", "DIR");
+  add("Model", "--config", flags->settings, "Settings in YAML, in mlx-lm's or these flags' names", "FILE");
   choose("Model", "--method", flags->method, "What is trained (default: lora)", {"lora", "full", "scratch"});
   choose("Model", "--format", c.format, "Of the adapter (default: peft)", {"peft", "mlx"});
   choose("Model", "--dtype", flags->dtype, "Products round operands to bf16, or not (default: f32)",
          {"f32", "bf16"});
   add_threads(*app, c.threads);
 
-  add("Data", "-d,--data", c.data, "jsonl file, or directory with train.jsonl and valid.jsonl", "PATH")
-      ->required();
+  add("Data", "-d,--data", c.data, "jsonl file, or directory with train.jsonl and valid.jsonl", "PATH");
   app->add_flag("--mask-prompt", c.mask_prompt, "Loss on completions and assistant turns only")
       ->group("Data");
   app->add_flag("--skip-bad-lines", c.skip_bad_lines, "Count bad lines instead of stopping")->group("Data");
@@ -124,7 +134,11 @@ void add_train(CLI::App& program) {
   add("Adapter", "--target-modules", flags->targets,
       "Endings of names, an expression, or all-linear (default)", "NAMES")
       ->delimiter(',');
-  add("Adapter", "--layers", flags->layers, "Only these layers, e.g. 20,21,22", "LIST")->delimiter(',');
+  CLI::Option* layers =
+      add("Adapter", "--layers", flags->layers, "Only these layers, e.g. 20,21,22", "LIST")->delimiter(',');
+  add("Adapter", "--num-layers", flags->last_layers, "Only so many of the last layers; -1: all (default)",
+      "N")
+      ->excludes(layers);
   app->add_flag("--rslora", c.lora.rslora, "Scale by alpha / sqrt(rank)")->group("Adapter");
   app->add_flag("--dora", c.lora.dora, "Train magnitudes too")->group("Adapter");
   choose("Adapter", "--init", flags->init, "Where A and B begin (default: default)", {"default", "pissa"});
@@ -154,7 +168,12 @@ void add_train(CLI::App& program) {
   add("Course", "--save-every", c.save_every, "Steps between checkpoints (default: at the end)", "N");
   app->add_flag("--resume", c.resume, "Go on from the output's checkpoint, if there is one")->group("Course");
   flags->report.add_to(*app);
-  app->callback([flags] { run(*flags); });
+  app->callback([flags, app] {
+    if (!flags->settings.empty()) apply_settings(*app, flags->settings);
+    for (const char* needed : {"--model", "--data", "--output"})
+      if (app->get_option(needed)->count() == 0) throw CLI::RequiredError(needed);
+    run(*flags);
+  });
 }
 
 }  // namespace metal_candle::cli

@@ -29,8 +29,10 @@ std::string duration(double seconds) {
 }  // namespace
 
 void ReportFlags::add_to(CLI::App& app) {
-  app.add_option("--report-to", jsonl, "Append a JSON line per step and evaluation to this file")
-      ->type_name("FILE")
+  app.add_option("--report-to", targets,
+                 "Where each step is written: a .jsonl file, or a directory for TensorBoard (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("PATH")
       ->group("Report");
   app.add_option("--steps-per-report", every, "Steps of one line on standard error (default: 10)")
       ->check(count_from(1))
@@ -40,9 +42,14 @@ void ReportFlags::add_to(CLI::App& app) {
 
 TrainProgress::TrainProgress(const ReportFlags& flags, const std::filesystem::path& output)
     : flags_(flags), output_(output) {
-  if (flags_.jsonl.empty()) return;
-  jsonl_.open(flags_.jsonl, std::ios::app);
-  if (!jsonl_) throw Error(ErrorCode::io_error, flags_.jsonl + ": cannot be written");
+  for (const std::string& target : flags_.targets) {
+    if (!target.ends_with(".jsonl")) {
+      events_.emplace_back(target);
+      continue;
+    }
+    jsonl_.emplace_back(target, std::ios::app);
+    if (!jsonl_.back()) throw Error(ErrorCode::io_error, target + ": cannot be written");
+  }
 }
 
 TrainProgress::~TrainProgress() { clear_line(); }
@@ -52,18 +59,24 @@ void TrainProgress::clear_line() {
   drawn_ = false;
 }
 
+void TrainProgress::report(std::uint64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+  OrderedJson line = {{"step", step}};
+  for (const auto& [name, value] : scalars) line[name] = value;
+  for (std::ofstream& out : jsonl_)
+    if (!(out << line.dump() << std::endl))
+      throw Error(ErrorCode::io_error, "a report of --report-to can no longer be written");
+  for (EventFile& out : events_) out.add(step, scalars);
+}
+
 void TrainProgress::step(const TrainingStep& s) {
-  if (jsonl_.is_open())
-    jsonl_ << OrderedJson{{"step", s.step},
-                          {"loss", s.loss},
-                          {"learning_rate", s.learning_rate},
-                          {"gradient_norm", s.gradient_norm},
-                          {"tokens", s.tokens},
-                          {"trained_tokens", s.trained_tokens},
-                          {"seconds", s.seconds},
-                          {"epoch", s.epoch}}
-                  .dump()
-           << std::endl;
+  report(s.step, {{"loss", s.loss},
+                  {"learning_rate", s.learning_rate},
+                  {"gradient_norm", s.gradient_norm},
+                  {"tokens", static_cast<double>(s.tokens)},
+                  {"trained_tokens", static_cast<double>(s.trained_tokens)},
+                  {"seconds", s.seconds},
+                  {"epoch", s.epoch}});
+  training_.push_back({s.step, s.loss});
   loss_ += s.loss;
   seconds_ += s.seconds;
   tokens_ += s.tokens;
@@ -88,13 +101,8 @@ void TrainProgress::step(const TrainingStep& s) {
 }
 
 void TrainProgress::evaluation(const TrainingEvaluation& e) {
-  if (jsonl_.is_open())
-    jsonl_ << OrderedJson{{"step", e.step},
-                          {"evaluation_loss", e.loss},
-                          {"tokens", e.tokens},
-                          {"best", e.best}}
-                  .dump()
-           << std::endl;
+  report(e.step, {{"evaluation_loss", e.loss}});
+  evaluations_.push_back({e.step, e.loss});
   clear_line();
   say("step " + std::to_string(e.step) + "  evaluation loss " + fixed(e.loss, 4) +
       (e.best ? "  (best)" : ""));
@@ -102,7 +110,9 @@ void TrainProgress::evaluation(const TrainingEvaluation& e) {
 
 void TrainProgress::finish(const TrainingResult& result) {
   clear_line();
-  if (jsonl_.is_open() && !jsonl_) throw Error(ErrorCode::io_error, flags_.jsonl + ": cannot be written");
+  std::ofstream curve(output_ / "loss.svg", std::ios::trunc);
+  if (!(curve << loss_curve_svg(training_, evaluations_) << std::flush))
+    throw Error(ErrorCode::io_error, (output_ / "loss.svg").string() + ": cannot be written");
   say("[" + std::to_string(result.steps) + " steps; written to " + output_.string() + "]");
 }
 

@@ -82,6 +82,86 @@ TEST_F(Train, AnAdapterThatGenerates) {
   EXPECT_TRUE(std::filesystem::exists(dir_ / "a" / "best" / "adapter_model.safetensors"));
 }
 
+TEST_F(Train, SettingsOfAFile) {
+  const std::string settings = out("run.yaml");
+  const auto write = [&](const std::string& more) {
+    std::ofstream(settings) << "model: " << kModel << "\ntrain: true\ndata: " << data()
+                            << "\nadapter_path: " << out("y")
+                            << "\niters: 4\nbatch_size: 2\nmask_prompt: true\nfine_tune_type: dora\n"
+                               "num_layers: 1\nlora_parameters:\n  rank: 3\n  scale: 20.0\n  keys: "
+                               "[self_attn.q_proj, mlp.down_proj]\nlr_schedule:\n  name: cosine_decay\n"
+                               "  warmup: 1\n  arguments: [1e-3, 4]\noptimizer_config:\n  adamw:\n"
+                               "    weight_decay: 0.1\n"
+                            << more;
+  };
+  write("");
+  const RunResult result = run_program({"train", "--config", settings, "--iters", "5", "--seed", "3"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("5 steps"));
+  const Json info = Json::parse(run_program({"adapter", "inspect", out("y"), "--json"}).out);
+  ASSERT_EQ(info["modules"].size(), 2u);  // of the last layer
+  EXPECT_EQ(info["modules"][0]["name"], "model.layers.1.self_attn.q_proj");
+  EXPECT_EQ(info["modules"][0]["kind"], "dora");
+  EXPECT_EQ(info["rank"], 3);
+  EXPECT_EQ(info["modules"][0]["scale"], 20.0);
+  for (const auto& [more, message] :
+       std::vector<std::pair<std::string, std::string>>{{"momentum: 1\n", "momentum"},
+                                                        {"test: true\n", "test"},
+                                                        {"seed: many\n", "seed"},
+                                                        {"a: [\n", "line"}}) {
+    write(more);
+    const RunResult bad = run_program({"train", "--config", settings});
+    EXPECT_EQ(bad.code, 2);
+    EXPECT_THAT(bad.err, testing::AllOf(HasSubstr("run.yaml"), HasSubstr(message)));
+  }
+  EXPECT_THAT(run_program({"train", "-m", kModel}).err, HasSubstr("--data"));
+}
+
+// Reads the records back by the format's own rules.
+std::vector<std::string> event_records(const std::string& bytes) {
+  const auto crc = [](const std::string& data) {
+    std::uint32_t sum = ~0u;  // bit by bit, unlike the writer's table
+    for (const char c : data) {
+      sum ^= static_cast<unsigned char>(c);
+      for (int i = 0; i < 8; ++i) sum = sum >> 1 ^ (sum & 1 ? 0x82f63b78u : 0);
+    }
+    sum = ~sum;
+    return ((sum >> 15) | (sum << 17)) + 0xa282ead8u;
+  };
+  const auto number = [&](std::size_t at, int size) {
+    std::uint64_t value = 0;
+    for (int i = size; i-- > 0;)
+      value = value << 8 | static_cast<unsigned char>(bytes.at(at + static_cast<std::size_t>(i)));
+    return value;
+  };
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::uint64_t length = number(at, 8);
+    EXPECT_EQ(number(at + 8, 4), crc(bytes.substr(at, 8)));
+    out.push_back(bytes.substr(at + 12, length));
+    EXPECT_EQ(number(at + 12 + length, 4), crc(out.back()));
+    at += 16 + length;
+  }
+  return out;
+}
+
+TEST_F(Train, ReportsForTensorBoardAndADrawing) {
+  EXPECT_EQ(train("r", {"--iters", "5", "--eval-every", "2", "--report-to", out("board")}).code, 0);
+  const auto file = *std::filesystem::directory_iterator(out("board"));
+  EXPECT_THAT(file.path().filename().string(), testing::StartsWith("events.out.tfevents."));
+  const auto records = event_records(read_file(file.path()));
+  ASSERT_EQ(records.size(), 1u + 5 + 4);  // the version, the steps, evaluations at 0, 2, 4 and the end
+  EXPECT_THAT(records[0], testing::EndsWith("\x1a\x0d"
+                                            "brain.Event:2"));
+  // wall_time 9 bytes, step = 1, summary { value { tag "loss" simple_value ... } ... }
+  EXPECT_THAT(records[2].substr(9), testing::StartsWith(std::string("\x10\x01\x2a", 3)));
+  EXPECT_THAT(records[2], HasSubstr("\x0a\x04loss\x15"));
+  const std::string drawing = read_file(dir_ / "r" / "loss.svg");
+  EXPECT_THAT(drawing, testing::StartsWith("<svg"));
+  EXPECT_EQ(std::count(drawing.begin(), drawing.end(), '\n') > 10, true);
+  EXPECT_NE(drawing.find("<circle"), std::string::npos);
+}
+
 TEST_F(Train, EveryMethodWritesWhatLoads) {
   const std::vector<std::string> few{"--iters", "3", "--rank", "2"};
   for (const auto& more : std::vector<std::vector<std::string>>{
