@@ -47,7 +47,7 @@ void run(int argc, char** argv) {
   config.data = argv[2];
   config.output = argv[3];
   config.mask_prompt = true;
-  config.epochs = 2;
+  config.epochs = 1;
   config.batch_size = 8;
   config.learning_rate = 2e-3;
   mc::Trainer trainer(config);

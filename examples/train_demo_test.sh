@@ -3,7 +3,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for i in 1 2 3 4 5 6 7 8; do echo '{"prompt":"say it","completion":" yes yes yes"}'; done > "$folder/data.jsonl"
+for i in $(seq 64); do echo '{"prompt":"say it","completion":" yes yes yes"}'; done > "$folder/data.jsonl"
 out=$("$1" "$2" "$folder/data.jsonl" "$folder/adapter" 60 "" "say it" | tr -d '\000')
 echo "$out"
 answers=$(grep -a -A1 -E '^(before|after|removed)' <<< "$out" | grep -a -- '->')

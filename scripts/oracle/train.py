@@ -97,7 +97,7 @@ def beside_peft(folder):
 
 def learns(folder):
     subprocess.run([sys.executable, ROOT / "scripts/commands_corpus.py", folder], check=True)
-    program("train", "-m", MODEL, "-d", folder, "-o", folder / "adapter", "--mask-prompt", "--epochs", 2, "--batch-size",
+    program("train", "-m", MODEL, "-d", folder, "-o", folder / "adapter", "--mask-prompt", "--epochs", 1, "--batch-size",
             8, "--learning-rate", 2e-3)  # fmt: skip
     lines = [json.loads(line)["messages"] for line in (folder / "valid.jsonl").open()]
 
