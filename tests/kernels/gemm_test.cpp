@@ -55,13 +55,13 @@ TEST(Gemm, EveryOrientationAndRemainder) {
     for (const bool at : {false, true})
       for (const bool bt : {false, true})
         for (const auto& [m, n, k] : {std::array<std::size_t, 3>{1, 1, 1},
-                                     {5, 7, 3},
-                                     {12, 32, 16},
-                                     {13, 33, 17},
-                                     {25, 8, 300},
-                                     {64, 300, 257},
-                                     {3, 520, 40},
-                                     {40, 3, 600}})
+                                      {5, 7, 3},
+                                      {12, 32, 16},
+                                      {13, 33, 17},
+                                      {25, 8, 300},
+                                      {64, 300, 257},
+                                      {3, 520, 40},
+                                      {40, 3, 600}})
           check({m, n, k, at, bt}, false, at != bt);
   });
 }

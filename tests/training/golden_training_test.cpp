@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "kernels/compute_pool.h"
+#include "kernels/simd/target.h"
 #include "models/checkpoint.h"
 #include "models/registry.h"
 #include "training/batcher.h"
@@ -52,13 +53,26 @@ class GoldenTraining : public testing::TestWithParam<std::string> {
     threads_ = compute_pool().size();
     set_compute_threads(1);  // tiny products
   }
-  void TearDown() override { set_compute_threads(threads_); }
+  void TearDown() override {
+    set_compute_threads(threads_);
+    simd::force_target(target_);
+  }
+  void follow() const;
 
  private:
   unsigned threads_ = 1;
+  const simd::SimdTarget target_ = simd::active_target();
 };
 
-TEST_P(GoldenTraining, FollowsPeft) {
+TEST_P(GoldenTraining, FollowsPeftOnEverySimdTarget) {
+  for (const simd::SimdTarget target : simd::supported_targets()) {
+    SCOPED_TRACE(simd::name(target));
+    simd::force_target(target);
+    follow();
+  }
+}
+
+void GoldenTraining::follow() const {
   const Json golden = read(GetParam()), batches = read("batches"), &s = golden["settings"];
   const std::string base = std::string(MC_GOLDEN_DIR) + "/models/" + golden["model"].get<std::string>();
   const Checkpoint checkpoint = Checkpoint::open(golden["file"] == "gguf" ? base + "/model.gguf" : base);
