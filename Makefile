@@ -15,7 +15,8 @@ build: setup  ## set up and build build/bin/metal-candle (the default)
 	@cmake --preset release --log-level=WARNING
 	@cmake --build --preset release --parallel $(JOBS) --target program
 
-demo: build  ## set up, build and stream an answer from SmolLM2-135M-Instruct
+demo: build  ## set up, build, stream an answer from SmolLM2-135M-Instruct and train an adapter
+	@cmake --build --preset release --parallel $(JOBS) --target train_demo
 	@scripts/demo.sh
 
 test: setup  ## set up, build and run every test that needs neither torch nor a network peer

@@ -11,6 +11,13 @@ if(METAL_CANDLE_BUILD_CLI)
   add_library(edit::edit UNKNOWN IMPORTED)
   set_target_properties(edit::edit PROPERTIES IMPORTED_LOCATION ${EDIT_LIBRARY})
   target_include_directories(edit::edit SYSTEM INTERFACE ${EDIT_INCLUDE_DIR})
+  # Settings of `train`.
+  find_path(YAML_CPP_INCLUDE_DIR yaml-cpp/yaml.h REQUIRED)
+  find_library(YAML_CPP_LIBRARY NAMES libyaml-cpp.a yaml-cpp REQUIRED)
+  mark_as_advanced(YAML_CPP_INCLUDE_DIR YAML_CPP_LIBRARY)
+  add_library(yaml::yaml UNKNOWN IMPORTED)
+  set_target_properties(yaml::yaml PROPERTIES IMPORTED_LOCATION ${YAML_CPP_LIBRARY})
+  target_include_directories(yaml::yaml SYSTEM INTERFACE ${YAML_CPP_INCLUDE_DIR})
 endif()
 
 # mc_system_library(TARGET HEADER LIBRARY): a system library; static where the system has it, so that the

@@ -9,12 +9,12 @@ source scripts/wheel.sh
 
 mlx_version=0.32.4
 apt_packages=(g++ cmake ninja-build make ccache git ca-certificates unzip python3
-  libhwy-dev nlohmann-json3-dev libcli11-dev libedit-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+  libhwy-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libedit-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   libsqlite3-dev libhnswlib-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-19 libclang-rt-19-dev)
 apt_full=(clang-format-14 clang-tidy-19 doxygen gcovr python3-venv
   g++-aarch64-linux-gnu qemu-user googletest)
-brew_packages=(bash cmake ninja ccache python3 highway nlohmann-json cli11 pcre2 utf8proc xxhash hnswlib googletest
+brew_packages=(bash cmake ninja ccache python3 highway nlohmann-json cli11 yaml-cpp pcre2 utf8proc xxhash hnswlib googletest
   google-benchmark llvm@19)
 brew_full=(doxygen gcovr)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make demo`: the built program streams an answer from the real SmolLM2-135M-Instruct, with its speed, then shows
-# what it knows of each token.
+# what it knows of each token, and trains an adapter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 program=${METAL_CANDLE:-build/bin/metal-candle}
@@ -22,3 +22,14 @@ while read -r line; do
       "$(field logprob)" "$(field logit)" "$(field is_eos)" ;;
   esac
 done <<< "$lines"
+
+# Training, at most two minutes: a small task, questions before and after, and the adapter swapped on the loaded model.
+demo=${METAL_CANDLE_TRAIN_DEMO:-build/bin/train_demo}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+echo
+echo "\$ train_demo: learns the commands of a made-up house (scripts/commands_corpus.py), then answers held-out sentences"
+python3 scripts/commands_corpus.py "$folder"
+"$demo" "$model" "$folder/train.jsonl" "$folder/adapter" 115 "Translate to a house command." \
+  "$(sed -nE '1s/.*"user", "content": "([^"]*)".*/\1/p' "$folder/valid.jsonl")" \
+  "$(sed -nE '2s/.*"user", "content": "([^"]*)".*/\1/p' "$folder/valid.jsonl")"

@@ -11,4 +11,5 @@
 #include "metal_candle/model.h"
 #include "metal_candle/sampling.h"
 #include "metal_candle/tokenizer.h"
+#include "metal_candle/train.h"
 #include "metal_candle/version.h"

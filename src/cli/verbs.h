@@ -20,10 +20,11 @@ void add_similarity(CLI::App& program);
 void add_rerank(CLI::App& program);
 void add_index(CLI::App& program);
 void add_adapter(CLI::App& program);
+void add_train(CLI::App& program);
 void add_completion(CLI::App& program);
 
-inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,    add_tokenize, add_score,
-                                     add_bench,    add_inspect, add_embed,    add_similarity,
-                                     add_rerank,   add_index,   add_adapter,  add_completion};
+inline constexpr AddVerb kVerbs[] = {add_generate, add_chat,  add_tokenize,   add_score,  add_bench,
+                                     add_inspect,  add_embed, add_similarity, add_rerank, add_index,
+                                     add_adapter,  add_train, add_completion};
 
 }  // namespace metal_candle::cli

@@ -56,8 +56,11 @@ std::optional<std::string> Checkpoint::chat_template() const {
     const auto text = gguf->metadata().optional_string("tokenizer.chat_template");
     return text ? std::optional<std::string>(*text) : std::nullopt;
   }
+  return chat_template_from_directory(store_.safetensors()->directory());
+}
+
+std::optional<std::string> chat_template_from_directory(const std::filesystem::path& directory) {
   // Newer checkpoints keep the template in a file of its own.
-  const auto& directory = store_.safetensors()->directory();
   if (auto text = read_text_file(directory / "chat_template.jinja")) return text;
   const auto path = directory / "tokenizer_config.json";
   const auto text = read_text_file(path);

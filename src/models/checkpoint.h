@@ -15,6 +15,9 @@
 
 namespace metal_candle {
 
+/// The chat template of a Hugging Face directory; empty if there is none. Throws Error(malformed_file).
+std::optional<std::string> chat_template_from_directory(const std::filesystem::path& directory);
+
 /// Move-only; immutable.
 class Checkpoint {
  public:

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Training speed and memory beside PEFT: SmolLM2-135M, rank 8 on all linear layers, 4 x 256 tokens a step.
+
+    python bench/e2e/bench_train.py [--threads 2] [--rounds 3] [--steps 4] [--only NAME...]
+                                    (needs the oracle's torch, transformers and peft)
+
+Every contestant is a process of its own; they take turns, and the best median of a round counts. PEFT trains the
+base dequantized to f32, with and without bf16 autocast; ours the same f32 directory and the Q4_1 file itself.
+Prints one JSON line per contestant: tokens a second, seconds a step, peak resident bytes. With --lengths it times
+single sequences of growing length instead (the plot of docs/training.md).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GGUF = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+DENSE = ROOT / ".cache/models/smollm2-135m-f32"
+BINARY = ROOT / "build/bin/metal-candle"
+BATCH, LENGTH = 4, 256
+
+
+def make_dense():
+    """The base as PEFT sees it, for those who need a directory."""
+    if (DENSE / "model.safetensors").exists():
+        return
+    sys.path.insert(0, str(ROOT / "scripts/golden"))
+    from common import model_from_gguf, tokenizer_from_gguf
+
+    model_from_gguf(GGUF).save_pretrained(DENSE)
+    tokenizer_from_gguf(GGUF).save(str(DENSE / "tokenizer.json"))
+
+
+def peft_worker(dtype, threads, steps):
+    import time
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(DENSE, dtype=kind)
+    model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    tokens = torch.randint(0, 40000, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
+    times = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    print(json.dumps({"seconds": times[1:]}))
+
+
+def write_data(path, length, lines):
+    # One rare word a token: more of them than are kept, so that every example has `length` rows.
+    with open(path, "w") as out:
+        for i in range(lines):
+            out.write(json.dumps({"text": " ".join(f"{(i * 7919 + j * 104729) % 9973}" for j in range(length))}) + "\n")
+
+
+def ours(model, threads, steps, batch, length, more=()):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        write_data(folder / "data.jsonl", length + 1, batch * (steps + 1))
+        command = [BINARY, "train", "-m", model, "-d", folder / "data.jsonl", "-o", folder / "out", "--iters",
+                   steps + 1, "--batch-size", batch, "--max-seq-length", length + 1, "--rank", 8, "--alpha", 16,
+                   "--threads", threads, "--report-to", folder / "report.jsonl", *more]  # fmt: skip
+        peak = run_measured([str(word) for word in command])[1]
+        lines = [json.loads(line) for line in open(folder / "report.jsonl")]
+        assert all(line["tokens"] == batch * length for line in lines), lines
+        return [line["seconds"] for line in lines[1:]], peak
+
+
+def run_measured(command):
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return out, usage.ru_maxrss * 1024
+
+
+def peft(dtype, threads, steps):
+    out, peak = run_measured([sys.executable, __file__, "--worker", dtype, "--threads", str(threads), "--steps", str(steps)])
+    return json.loads(out.splitlines()[-1])["seconds"], peak
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--lengths", nargs="*", type=int)
+    parser.add_argument("--worker")
+    a = parser.parse_args()
+    if a.worker:
+        return peft_worker(a.worker, a.threads, a.steps)
+    if a.lengths is not None:
+        for length in a.lengths or [256, 512, 1024, 2048, 4096]:
+            times, peak = ours(GGUF, a.threads, 2, 1, length)
+            print(json.dumps({"length": length, "seconds": min(times), "peak_bytes": peak}), flush=True)
+        return
+    make_dense()
+    contestants = {
+        "ours-f32": lambda: ours(DENSE, a.threads, a.steps, BATCH, LENGTH),
+        "ours-q4_1": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH),
+        "ours-q4_1-checkpointing": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH, ["--grad-checkpoint"]),
+        "peft-f32": lambda: peft("f32", a.threads, a.steps),
+        "peft-bf16": lambda: peft("bf16", a.threads, a.steps),
+    }
+    results = {name: [] for name in contestants if not a.only or name in a.only}
+    for _ in range(a.rounds):
+        for name in results:
+            times, peak = contestants[name]()
+            results[name].append((statistics.median(times), peak))
+    for name, rounds in results.items():
+        seconds = min(s for s, _ in rounds)
+        print(json.dumps({"name": name, "tokens_per_second": round(BATCH * LENGTH / seconds, 1),
+                          "seconds_per_step": round(seconds, 3), "peak_bytes": max(p for _, p in rounds)}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

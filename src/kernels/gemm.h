@@ -1,0 +1,56 @@
+// C = Σ A·B in f32, blocked for the caches, on the compute pool or on the caller's thread: every product of
+// training. B is read through a RowSource, so that stored weights become floats only inside the cache.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "kernels/simd/gemm.h"
+
+namespace metal_candle {
+
+/// Rows of a matrix as floats, whatever they are stored as. Immutable while a product runs; any thread.
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  /// Columns [column, column + count) of a row: where they lie, or written to `scratch` [count].
+  virtual const float* row(std::size_t row, std::size_t column, std::size_t count, float* scratch) const = 0;
+};
+
+/// f32 rows in memory, `stride` floats apart.
+class FloatRows final : public RowSource {
+ public:
+  FloatRows(const float* data, std::size_t stride) : data_(data), stride_(stride) {}
+  const float* row(std::size_t row, std::size_t column, std::size_t, float*) const override {
+    return data_ + row * stride_ + column;
+  }
+
+ private:
+  const float* data_;
+  std::size_t stride_;
+};
+
+/// One A·B, added to columns [begin, end) of C.
+struct GemmTerm {
+  simd::GemmRows a;    ///< [m, k]
+  const RowSource* b;  ///< [k, end - begin], or its transpose [end - begin, k]
+  bool b_transposed;
+  std::size_t k;
+  std::size_t begin, end;
+};
+
+struct GemmCall {
+  std::size_t m, n;
+  std::span<const GemmTerm> terms;  ///< summed in this order, each over k in order: the same bits for any
+                                    ///< number of threads
+  float* c;                         ///< [m, n], rows c_stride apart; every column in some term
+  std::size_t c_stride;
+  bool accumulate = false;  ///< add to what C holds
+  bool bf16 = false;        ///< round A and B to bfloat16 first, as hardware of that type does; sums stay f32
+};
+
+/// Shapes are the caller's to check; C overlaps no operand.
+void gemm(const GemmCall& call);         ///< on the compute pool
+void gemm_serial(const GemmCall& call);  ///< on this thread
+
+}  // namespace metal_candle

@@ -1,0 +1,253 @@
+#include "training/trainable_linear.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/compute_pool.h"
+#include "kernels/simd/norm.h"
+#include "kernels/simd/train_ops.h"
+#include "training/dropout.h"
+
+namespace metal_candle {
+namespace {
+
+constexpr std::size_t kRows = 32;  // of one task of an elementwise pass
+
+template <typename F>
+void for_rows(std::size_t rows, const F& f) {
+  compute_pool().parallel_for(rows, kRows, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) f(i);
+  });
+}
+
+// Sums over rows go by columns, so that each sum has one order whatever the threads.
+template <typename F>
+void for_column_blocks(std::size_t columns, const F& f) {
+  constexpr std::size_t kColumns = 64;
+  compute_pool().parallel_for((columns + kColumns - 1) / kColumns, 1,
+                              [&](std::size_t begin, std::size_t end) {
+                                for (std::size_t b = begin; b < end; ++b)
+                                  f(b * kColumns, std::min(columns, (b + 1) * kColumns));
+                              });
+}
+
+}  // namespace
+
+TrainableLinear::TrainableLinear(WeightRows weight, std::vector<float> bias, std::uint64_t place)
+    : weight_(std::move(weight)), bias_(std::move(bias)), place_(place), segments_(weight_.parts()) {
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    segments_[i].begin = weight_.begin(i);
+    segments_[i].n = weight_.begin(i + 1) - weight_.begin(i);
+  }
+}
+
+bool TrainableLinear::trained() const noexcept {
+  return std::ranges::any_of(segments_, [](const Segment& s) { return s.lora || s.weight; });
+}
+
+void TrainableLinear::set_lora(std::size_t segment, std::unique_ptr<LoraParameters> lora, float dropout) {
+  dropout_ = dropout;
+  dora_ = dora_ || lora->magnitude;
+  segments_[segment].lora = std::move(lora);
+  ranks_ = 0;
+  for (Segment& s : segments_) {
+    s.rank_begin = ranks_;
+    if (s.lora) ranks_ += s.lora->rank();
+  }
+}
+
+void TrainableLinear::set_trained(std::size_t segment, Parameter* weight, Parameter* bias) {
+  segments_[segment].weight = weight;
+  segments_[segment].bias = bias;
+}
+
+void TrainableLinear::refresh() {
+  for (Segment& s : segments_) {
+    if (s.bias) std::ranges::copy(s.bias->value, bias_.begin() + static_cast<std::ptrdiff_t>(s.begin));
+    if (!s.lora || !s.lora->magnitude) continue;
+    LoraParameters& l = *s.lora;
+    const std::size_t r = l.rank(), k = in_features(), n = out_features();
+    // |W + scale B A|² = |W|² + 2 scale B·(A Wᵀ) + scale² B (A Aᵀ) Bᵀ, row by row.
+    std::vector<float> aw(r * n), aa(r * r);
+    const FloatRows a_rows(l.a.value.data(), k);
+    const GemmTerm with_w{{l.a.value.data(), k, 1}, &weight_, true, k, 0, n};
+    const GemmTerm with_a{{l.a.value.data(), k, 1}, &a_rows, true, k, 0, r};
+    gemm({r, n, {&with_w, 1}, aw.data(), n});
+    gemm_serial({r, r, {&with_a, 1}, aa.data(), r});
+    l.norm.resize(s.n);
+    for (std::size_t j = 0; j < s.n; ++j) {
+      double cross = 0, square = 0;
+      for (std::size_t p = 0; p < r; ++p) {
+        const double b = l.b.value[p * s.n + j];
+        cross += b * aw[p * n + s.begin + j];
+        for (std::size_t q = 0; q < r; ++q) square += b * aa[p * r + q] * l.b.value[q * s.n + j];
+      }
+      const double scale = l.scale;
+      l.norm[j] = static_cast<float>(
+          std::sqrt(std::max(0.0, l.weight_squares[j] + 2 * scale * cross + scale * scale * square)));
+    }
+  }
+}
+
+const float* TrainableLinear::dropped(const PassOptions& pass, const float* x, std::size_t rows,
+                                      Scratch& memory) const {
+  if (!pass.dropout || dropout_ == 0) return x;
+  const std::size_t k = in_features();
+  float* out = memory.get<float>(rows * k);
+  const std::uint64_t key = mix_bits(pass.random ^ mix_bits(place_));
+  for_rows(rows, [&](std::size_t i) { drop(key, i * k, x + i * k, k, dropout_, out + i * k); });
+  return out;
+}
+
+// x Wᵀ + h Bᵀ.
+void TrainableLinear::product(const PassOptions& pass, const float* x, std::size_t rows, const float* h,
+                              bool accumulate, float* y) const {
+  const std::size_t k = in_features(), n = out_features();
+  std::vector<GemmTerm> terms{{{x, k, 1}, &weight_, true, k, 0, n}};
+  std::vector<FloatRows> b;
+  b.reserve(segments_.size());
+  for (const Segment& s : segments_) {
+    if (!s.lora) continue;
+    b.emplace_back(s.lora->b.value.data(), s.n);
+    terms.push_back(
+        {{h + s.rank_begin, ranks_, 1}, &b.back(), false, s.lora->rank(), s.begin, s.begin + s.n});
+  }
+  gemm({rows, n, terms, y, n, accumulate, pass.bf16});
+}
+
+void TrainableLinear::multiply_gain(float* y, std::size_t rows) const {
+  const std::size_t n = out_features();
+  std::vector<float> gain(n, 1.0f);
+  for (const Segment& s : segments_)
+    if (s.lora && s.lora->magnitude)
+      for (std::size_t j = 0; j < s.n; ++j) gain[s.begin + j] = s.lora->magnitude->value[j] / s.lora->norm[j];
+  for_rows(rows, [&](std::size_t i) { simd::multiply(y + i * n, gain.data(), n); });
+}
+
+void TrainableLinear::forward(const PassOptions& pass, const float* x, std::size_t rows,
+                              const float* residual, float* y, float* h) const {
+  thread_local Scratch memory, product_memory;
+  const std::size_t k = in_features(), n = out_features();
+  if (ranks_ > 0) {
+    const float* in = dropped(pass, x, rows, memory);
+    for (const Segment& s : segments_) {
+      if (!s.lora) continue;
+      const FloatRows a(s.lora->a.value.data(), k);
+      const GemmTerm term{{in, k, 1}, &a, true, k, 0, s.lora->rank()};
+      gemm({rows, s.lora->rank(), {&term, 1}, h + s.rank_begin, ranks_, false, pass.bf16});
+    }
+    for_rows(rows, [&](std::size_t i) {
+      for (const Segment& s : segments_)
+        if (s.lora) simd::scale(h + i * ranks_ + s.rank_begin, s.lora->scale, s.lora->rank());
+    });
+  }
+  if (dora_) {  // the gain multiplies the product alone
+    float* z = product_memory.get<float>(rows * n);
+    product(pass, x, rows, h, false, z);
+    multiply_gain(z, rows);
+    add_residual(residual, rows, y);
+    for_rows(rows, [&](std::size_t i) { simd::add(y + i * n, z + i * n, n); });
+    return;
+  }
+  const bool start = residual || !bias_.empty();
+  if (start) add_residual(residual, rows, y);
+  product(pass, x, rows, h, start, y);
+}
+
+// y = residual + bias.
+void TrainableLinear::add_residual(const float* residual, std::size_t rows, float* y) const {
+  const std::size_t n = out_features();
+  for_rows(rows, [&](std::size_t i) {
+    float* to = y + i * n;
+    if (residual && residual != y) std::copy_n(residual + i * n, n, to);
+    if (!residual) std::fill_n(to, n, 0.0f);
+    if (!bias_.empty()) simd::add(to, bias_.data(), n);
+  });
+}
+
+// dmagnitude, and dy becomes the gradient of the product under the gain. The norm counts as a constant, as in
+// the paper (arXiv:2402.09353, 4.3) and in PEFT.
+void TrainableLinear::backward_dora(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
+                                    float* dy) {
+  thread_local Scratch memory;
+  const std::size_t n = out_features();
+  float* z = memory.get<float>(rows * n);
+  product(pass, x, rows, h, false, z);
+  for (Segment& s : segments_) {
+    if (!s.lora || !s.lora->magnitude) continue;
+    LoraParameters& l = *s.lora;
+    for_column_blocks(s.n, [&](std::size_t begin, std::size_t end) {
+      float sums[64] = {};
+      for (std::size_t i = 0; i < rows; ++i)
+        simd::add_product(sums, dy + i * n + s.begin + begin, z + i * n + s.begin + begin, end - begin);
+      for (std::size_t j = begin; j < end; ++j) l.magnitude->grad[j] += sums[j - begin] / l.norm[j];
+    });
+  }
+  multiply_gain(dy, rows);
+}
+
+// dh = scale * dy B, and the gradients of A and B.
+void TrainableLinear::backward_lora(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
+                                    const float* dy, float* dh) {
+  const std::size_t k = in_features(), n = out_features();
+  for (Segment& s : segments_) {
+    if (!s.lora) continue;
+    LoraParameters& l = *s.lora;
+    const std::size_t r = l.rank();
+    const FloatRows b(l.b.value.data(), s.n), dy_rows(dy + s.begin, n), x_rows(x, k);
+    const GemmTerm to_h{{dy + s.begin, n, 1}, &b, true, s.n, 0, r};
+    gemm({rows, r, {&to_h, 1}, dh + s.rank_begin, ranks_, false, pass.bf16});
+    for_rows(rows, [&](std::size_t i) { simd::scale(dh + i * ranks_ + s.rank_begin, l.scale, r); });
+    const GemmTerm to_b{{h + s.rank_begin, 1, ranks_}, &dy_rows, false, rows, 0, s.n};
+    gemm({r, s.n, {&to_b, 1}, l.b.grad.data(), s.n, true, pass.bf16});
+    const GemmTerm to_a{{dh + s.rank_begin, 1, ranks_}, &x_rows, false, rows, 0, k};
+    gemm({r, k, {&to_a, 1}, l.a.grad.data(), k, true, pass.bf16});
+  }
+}
+
+void TrainableLinear::backward_weights(const PassOptions& pass, const float* x, std::size_t rows,
+                                       const float* dy) {
+  const std::size_t k = in_features(), n = out_features();
+  const FloatRows x_rows(x, k);
+  for (Segment& s : segments_) {
+    if (s.weight) {
+      const GemmTerm term{{dy + s.begin, 1, n}, &x_rows, false, rows, 0, k};
+      gemm({s.n, k, {&term, 1}, s.weight->grad.data(), k, true, pass.bf16});
+    }
+    if (s.bias)
+      for_column_blocks(s.n, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = 0; i < rows; ++i)
+          simd::add(s.bias->grad.data() + begin, dy + i * n + s.begin + begin, end - begin);
+      });
+  }
+}
+
+void TrainableLinear::backward(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
+                               float* dy, float* dx) {
+  thread_local Scratch dh_memory, drop_memory, through_memory;
+  const std::size_t k = in_features(), n = out_features();
+  backward_weights(pass, x, rows, dy);
+  if (dora_) backward_dora(pass, x, h, rows, dy);
+  float* dh = dh_memory.get<float>(rows * ranks_);
+  if (ranks_ > 0) backward_lora(pass, dropped(pass, x, rows, drop_memory), h, rows, dy, dh);
+  if (!dx) return;
+  const bool masked = pass.dropout && dropout_ > 0 && ranks_ > 0;
+  std::vector<GemmTerm> terms, through;
+  terms.push_back({{dy, n, 1}, &weight_, false, n, 0, k});
+  std::vector<FloatRows> a;
+  a.reserve(segments_.size());
+  for (const Segment& s : segments_) {
+    if (!s.lora) continue;
+    a.emplace_back(s.lora->a.value.data(), k);
+    (masked ? through : terms)
+        .push_back({{dh + s.rank_begin, ranks_, 1}, &a.back(), false, s.lora->rank(), 0, k});
+  }
+  gemm({rows, k, terms, dx, k, false, pass.bf16});
+  if (!masked) return;
+  float* d = through_memory.get<float>(rows * k);
+  gemm({rows, k, through, d, k, false, pass.bf16});
+  const float* kept = dropped(pass, d, rows, drop_memory);  // the mask of x, applied to its gradient
+  for_rows(rows, [&](std::size_t i) { simd::add(dx + i * k, kept + i * k, k); });
+}
+
+}  // namespace metal_candle
