@@ -1,5 +1,5 @@
-// The worker of bench_embed.py: embeds what it is told to and says how long it took. One JSON object a line on
-// standard input, {"texts":[...],"repeat":n}; the best of n runs in seconds on standard output.
+// The worker of bench_embed.py: embeds what it is told to and says how long it took. One JSON object a line
+// on standard input, {"texts":[...],"repeat":n}; the best of n runs in seconds on standard output.
 #include <chrono>
 #include <exception>
 #include <iostream>

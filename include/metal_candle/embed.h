@@ -1,5 +1,5 @@
-// Sentence embeddings and reranking with BERT, MPNet, XLM-RoBERTa, ModernBERT and decoders (Qwen3-Embedding). Text
-// generation is generate.h.
+// Sentence embeddings and reranking with BERT, MPNet, XLM-RoBERTa, ModernBERT and decoders (Qwen3-Embedding).
+// Text generation is generate.h.
 #pragma once
 
 #include <cstddef>
