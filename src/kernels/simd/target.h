@@ -17,9 +17,9 @@ std::string_view name(SimdTarget target) noexcept;
 std::optional<SimdTarget> parse_target(std::string_view text) noexcept;
 
 /// The target in use: the last forced one, else METAL_CANDLE_SIMD (read once; ignored when it names a target
-/// that this machine lacks), else the best supported. Thread-safe. With a `!` behind the name the machine
-/// counts as having the target though its CPU does not report it: some hypervisors hide bf16 from a CPU that
-/// runs it.
+/// that this machine lacks), else the fastest supported (avx512_bf16 only where its products pay: on AMD).
+/// Thread-safe. With a `!` behind the name the machine counts as having the target though its CPU does not
+/// report it: some hypervisors hide bf16 from a CPU that runs it.
 SimdTarget active_target() noexcept;
 
 /// Targets this build holds and this machine runs, in the enum's order; scalar is always there.
