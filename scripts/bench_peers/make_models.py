@@ -102,8 +102,8 @@ def random_gguf(path, shape, kind):
 
 
 def describe(path):
-    """weight_bytes: read for each decoded token; prompt_ops: operations a prompt token; head_ops: of the output layer;
-    kv_bytes: f16 cache a token."""
+    """weight_bytes: read for each decoded token; prompt_ops: operations a prompt token, attention aside;
+    attention_ops: for each token that it sees; head_ops: of the output layer; kv_bytes: f16 cache a token."""
     if path.is_dir():
         dense = describe(MODELS / f"{DEMO}.F16.gguf")
         return dense | {"weight_bytes": sum(f.stat().st_size for f in path.glob("*.safetensors"))}
@@ -116,6 +116,7 @@ def describe(path):
     return {
         "weight_bytes": int(sum(t.n_bytes for t in reader.tensors)),
         "prompt_ops": 2 * int(sum(t.n_elements for t in layers)),
+        "attention_ops": 4 * get("block_count") * get("embedding_length"),
         "head_ops": 2 * int(head.n_elements),
         "kv_bytes": 4 * get("block_count") * get("attention.head_count_kv") * head_dim,
     }
@@ -135,7 +136,7 @@ def main():
     described = MODELS / "models.json"
     facts = json.loads(described.read_text()) if described.exists() else {}
     for file in files:  # reading a header with its vocabulary takes many seconds, so never twice
-        if file.name not in facts or file.stat().st_mtime > described.stat().st_mtime:
+        if "attention_ops" not in facts.get(file.name, {}) or file.stat().st_mtime > described.stat().st_mtime:
             facts[file.name] = describe(file)
     described.write_text(json.dumps({f.name: facts[f.name] for f in files}, indent=1) + "\n")
 

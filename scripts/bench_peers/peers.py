@@ -68,7 +68,7 @@ class Ours(Peer):
     program = ROOT / "build/bin/metal-candle"
 
     def available(self, model):
-        return self.program.exists() and "bf16" not in model
+        return self.program.exists()
 
     def bench(self, model, prompt, decode, rows, threads):
         command = [self.program, "bench", "-m", MODELS / model, "-p", prompt, "-n", decode, "-b", rows]

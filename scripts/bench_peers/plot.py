@@ -1,6 +1,7 @@
-"""Draws the time of a decoded token over the depth of its context, from the figures of run.py, as an SVG.
+"""Draws the time of a token over the depth of its context, or over the length of its prompt, from the figures of
+run.py, as SVGs.
 
-    python3 scripts/bench_peers/plot.py [--results .cache/peers/results.json] [--model NAME] [--out FILE]
+    python3 scripts/bench_peers/plot.py [--results .cache/peers/results.json] [--model NAME] [--folder docs]
 """
 
 import argparse
@@ -11,12 +12,17 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLOURS = {"metal-candle": "#d9480f", "llama.cpp": "#1864ab", "limit": "#868e96"}
+# kind of row -> file, title, what runs along x
+DRAWINGS = {
+    "decode": ("decode_depth.svg", "Milliseconds a decoded token over the depth of its context", "tokens of context"),
+    "prompt": ("prompt_length.svg", "Milliseconds a prompt token over the length of the prompt", "tokens of prompt"),
+}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 60, 130, 50, 50
 
 
-def series(result, model):
-    """name -> [(depth, ms, lowest ms, highest ms)], by depth; the limit too. Only lines of two points or more."""
-    rows = [r for r in result["rows"] if r["kind"] == "decode" and r["threads"] == 2 and r["model"] == model]
+def series(result, model, kind):
+    """name -> [(size, ms, lowest ms, highest ms)], by size; the limit too. Only lines of two points or more."""
+    rows = [r for r in result["rows"] if r["kind"] == kind and r["threads"] == 2 and r["model"] == model]
     lines = {}
     for row in sorted(rows, key=lambda row: row["size"]):
         for name in COLOURS:
@@ -37,9 +43,10 @@ def tick_step(largest):
         power *= 10
 
 
-def draw(result, model):
-    """The SVG, or None where fewer than two depths were measured."""
-    lines = series(result, model)
+def draw(result, model, kind):
+    """The SVG, or None where fewer than two sizes were measured."""
+    _, title, axis = DRAWINGS[kind]
+    lines = series(result, model, kind)
     if not any(name != "limit" for name in lines):
         return None
     points = [point for line in lines.values() for point in line]
@@ -52,17 +59,20 @@ def draw(result, model):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        text(LEFT, 22, "Milliseconds a decoded token over the depth of its context", 'font-size="15"'),
+        text(LEFT, 22, title, 'font-size="15"'),
         text(LEFT, 40, f"{model}, 2 threads; {result['machine']}; {result['date']}; median and range of {result['rounds']}",
              'fill="#495057"'),
-        text(x(deepest / 2), HEIGHT - 10, "tokens of context", 'text-anchor="middle"'),
+        text(x(deepest / 2), HEIGHT - 10, axis, 'text-anchor="middle"'),
     ]  # fmt: skip
     for i in range(round(top / step) + 1):
         ms = i * step
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(ms):.1f}" y2="{y(ms):.1f}" stroke="#e9ecef"/>')
         out.append(text(LEFT - 8, y(ms) + 4, f"{ms:g}", 'text-anchor="end"'))
-    for depth in sorted({p[0] for p in points}):
-        out.append(text(x(depth), HEIGHT - BOTTOM + 18, str(depth), 'text-anchor="middle"'))
+    written = WIDTH  # marks from the right, none over another
+    for depth in sorted({p[0] for p in points}, reverse=True):
+        if written - x(depth) >= 36:
+            written = x(depth)
+            out.append(text(written, HEIGHT - BOTTOM + 18, str(depth), 'text-anchor="middle"'))
     label = HEIGHT
     for name, line in sorted(lines.items(), key=lambda item: item[1][-1][1]):  # labels from below, not overlapping
         colour, dashes = COLOURS[name], ' stroke-dasharray="5 4"' if name == "limit" else ""
@@ -72,22 +82,31 @@ def draw(result, model):
             out.append(f'<circle cx="{x(depth):.1f}" cy="{y(ms):.1f}" r="3" fill="{colour}"/>')
             out.append(f'<path d="M{x(depth):.1f} {y(low):.1f}V{y(high):.1f}" stroke="{colour}"/>')
         label = min(label - 14, y(line[-1][1]) + 4)
-        shown = "memory's limit" if name == "limit" else name
+        shown = "machine's limit" if name == "limit" else name
         out.append(text(WIDTH - RIGHT + 8, label, shown, f'fill="{colour}"'))
     return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def write(result, model, folder):
+    """Writes what can be drawn; {file name: title}."""
+    written = {}
+    for kind, (name, title, _) in DRAWINGS.items():
+        if drawing := draw(result, model, kind):
+            (folder / name).write_text(drawing)
+            written[name] = title
+    return written
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / ".cache/peers/results.json")
     parser.add_argument("--model", default="SmolLM2-135M-Instruct.Q4_1.gguf")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/decode_depth.svg")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "docs")
     options = parser.parse_args()
-    drawing = draw(json.loads(options.results.read_text()), options.model)
-    if drawing is None:
-        sys.exit(f"plot: {options.results} has no two depths of {options.model}; run run.py without --quick")
-    options.out.write_text(drawing)
-    print(f"wrote {options.out}")
+    written = write(json.loads(options.results.read_text()), options.model, options.folder)
+    if not written:
+        sys.exit(f"plot: {options.results} has no two sizes of {options.model}; run run.py without --quick")
+    print("wrote", ", ".join(written))
 
 
 if __name__ == "__main__":

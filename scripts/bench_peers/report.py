@@ -17,8 +17,9 @@ and then runs our program and each peer in turns on the same files and threads. 
 
 Figures are medians of {rounds} rounds, in tokens per second unless the row says otherwise. **Limit** is what the
 machine allows: for decoding, measured read bandwidth over the bytes of weights and f16 cache; for prompts, the
-measured bf16 peak over the operations of all layers (attention and the output layer left out); for a batch, the
-lower of the two. **Share** is ours over the limit; **ratio** is ours over llama.cpp's (below 1 is better for
+measured bf16 peak over the operations of all layers, attention's included (each token sees half the prompt) and the
+output layer's not; for a batch, the lower of the two. Where bfloat16 products are slower than f32 (Intel without AMX),
+quantized weights (int8 products) and dense ones (f32) may exceed it. **Share** is ours over the limit; **ratio** is ours over llama.cpp's (below 1 is better for
 seconds and MB). Peers are asked as their own benchmark tools do: llama-bench and llama-batched-bench (GGML_NATIVE),
 candle's `quantized` example, transformers and mlx-lm from Python. A dash means that the program has no such mode,
 or is too slow for it to be measured. "-random" models have random weights in the shape of the model they name.
@@ -54,10 +55,10 @@ def line(row, peers):
     return f"{row['model'].removeprefix('SmolLM2-135M-Instruct')[1:]:28} t{row['threads']} {label:32} {shown}"
 
 
-def document(result, drawing=None):
+def document(result, drawings):
+    """`drawings`: {file name: title}."""
     out = [INTRODUCTION.format(**result)]
-    if drawing:
-        out.append(f"![Milliseconds a decoded token over the depth of its context]({drawing})\n")
+    out += [f"![{title}]({name})\n" for name, title in drawings.items()]
     out.append("## The machine's limits\n")
     out.append("| threads | read, GB/s | f32, GFLOPS | bf16 dot, GFLOPS | int8 dot, Gops |\n|---|---|---|---|---|")
     for threads, v in result["limits"].items():

@@ -1,11 +1,12 @@
 """`make bench-peers`: measures our program and its peers in turns on the same files, and writes
-docs/benchmarks.md and docs/decode_depth.svg.
+docs/benchmarks.md and its drawings.
 
     python3 scripts/bench_peers/run.py [--rounds N] [--models A,B] [--quick] [--out FILE]
 
 Each cell is measured --rounds times by every program in turn, so that a change of the machine touches all alike;
 the median is shown. The limit of a decoded token is the measured read bandwidth over the bytes of the weights and
-of the f16 cache; that of a prompt, the measured bf16 (else f32) peak over its operations; a batch's is the lower.
+of the f16 cache; that of a prompt, the measured bf16 (else f32) peak over its operations, attention's included; a
+batch's is the lower.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def cells(model, quick):
     if model != f"{DEMO}.Q4_1.gguf":
         wanted = [("prompt", n, 2) for n in ([8, 512] if "mlx" in model else [512])] + [("decode", 0, 2)]
         return wanted + ([] if "bf16" in model else [("batch", 16, 2)])
-    prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048], [0, 512, 2048, 4096], [1, 4, 16, 32])
+    prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048, 8000], [0, 512, 2048, 4096], [1, 4, 16, 32])
     out = [("prompt", n, 2) for n in prompts] + [("decode", d, 2) for d in depths] + [("batch", b, 2) for b in rows]
     out += [("prompt", 512, 1), ("decode", 0, 1)]
     return out + [("cold", 0, 2), ("memory", 0, 2), ("load", 0, 2)]
@@ -60,7 +61,8 @@ def limit(limits, facts, kind, size, threads):
     machine = limits.get(str(threads))
     if machine is None or kind not in ("prompt", "decode", "batch"):
         return None
-    operations = facts["prompt_ops"] + (facts["head_ops"] if kind == "batch" else 0)
+    seen = size / 2 if kind == "prompt" else 16
+    operations = facts["prompt_ops"] + seen * facts["attention_ops"] + (facts["head_ops"] if kind == "batch" else 0)
     arithmetic = 1e9 * (machine["bf16_gflops"] or machine["f32_gflops"]) / operations
     if kind == "prompt":
         return arithmetic
@@ -91,10 +93,8 @@ def write(rows, limits, chosen, options):
         "load_average": os.getloadavg()[0], "limits": limits, "peers": [p.name for p in chosen], "rows": rows,
     }  # fmt: skip
     (peers.CACHE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    out, drawing = pathlib.Path(options.out), plot.draw(result, f"{DEMO}.Q4_1.gguf")
-    if drawing:
-        out.with_name("decode_depth.svg").write_text(drawing)
-    out.write_text(report.document(result, "decode_depth.svg" if drawing else None))
+    out = pathlib.Path(options.out)
+    out.write_text(report.document(result, plot.write(result, f"{DEMO}.Q4_1.gguf", out.parent)))
 
 
 def main():
