@@ -85,7 +85,7 @@ void attend(const Job& job, const Task& task, const float* q) {
     simd::attend_part(params(job.spec), kv, queries, position, task.begin, task.end, task.part);
   else
     simd::attend(params(job.spec), kv, queries, task.rows, position, position + task.rows,
-                 {job.out + offset, job.out_width(), d});
+                 {job.out + offset, job.out_width(), d}, task.sequence->exact);
 }
 
 // Phase 3: one head of a split row.
@@ -95,9 +95,10 @@ void merge(const Job& job, const Merge& m, std::size_t head) {
                     job.out + m.row * job.out_width() + head * d);
 }
 
-// How many key ranges a sequence's rows are cut into: only lone rows are split, and only over long caches.
+// How many key ranges a sequence's rows are cut into: only lone decoding rows are split, and only over long
+// caches.
 std::size_t key_parts(const Job& job, const AttentionSequence& s, unsigned threads) {
-  if (s.rows != 1 || threads == 1) return 1;
+  if (s.rows != 1 || threads == 1 || !s.exact) return 1;
   std::size_t visible = s.position + 1;
   if (job.spec.window) visible = std::min(visible, job.spec.window);
   // Enough parts that (kv heads x parts) divides evenly among threads, none shorter than kSplitKeys.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <optional>
 #include <string>
 
@@ -46,22 +47,25 @@ bool refined(const LinearSpec& spec, const Segment& segment) {
 class Activations {
  public:
   /// Lays out `rows` rows in memory of bytes(job, rows).
-  Activations(const Job& job, std::byte* memory, std::size_t rows) {
+  Activations(const Job& job, std::byte* memory, std::size_t rows) : ready_(job.quantized_x != nullptr) {
     for (const Segment& s : job.spec.weight->segments()) {
       Kind& kind = kinds_[integer_products(s.format)];
       if (kind.data) continue;
-      kind = {s.format, simd::activation_row_bytes(s.format, job.k()), memory};
-      memory += kind.stride * rows * prepared_rows(job.spec, s.format);
+      kind = {s.format, simd::activation_row_bytes(s.format, job.k()), ready_ ? job.quantized_x : memory};
+      if (!ready_) memory += kind.stride * rows * prepared_rows(job.spec, s.format);
     }
   }
 
   /// An upper bound: segments may share a kind.
   static std::size_t bytes(const Job& job, std::size_t rows) {
+    if (job.quantized_x) return 0;
     std::size_t sum = 0;
     for (const Segment& s : job.spec.weight->segments())
       sum += 2 * simd::activation_row_bytes(s.format, job.k());
     return sum * rows;
   }
+
+  bool ready() const { return ready_; }  ///< nothing to prepare: the call brought them
 
   /// `work`: 2 k floats. `normed` (or null): where the normalised row is kept.
   void prepare(const Job& job, std::size_t row, float* work, float* normed = nullptr) const {
@@ -74,7 +78,7 @@ class Activations {
     for (const Kind& kind : kinds_) {
       if (!kind.data) continue;
       const std::size_t n = prepared_rows(job.spec, kind.format);
-      std::byte* first = kind.data + row * n * kind.stride;
+      std::byte* first = const_cast<std::byte*>(kind.data) + row * n * kind.stride;  // this call's own memory
       simd::prepare_activations(kind.format, x, job.k(), first);
       if (n == 1) continue;
       float* rest = work + job.k();
@@ -93,9 +97,10 @@ class Activations {
   struct Kind {
     simd::WeightFormat format = DType::f32;  // any weight of this kind
     std::size_t stride = 0;                  // bytes a row
-    std::byte* data = nullptr;
+    const std::byte* data = nullptr;
   };
   std::array<Kind, 2> kinds_;  // dense, quantized
+  bool ready_;
 };
 
 // Product of rows [row, row + rows) with a tile; out is [rows][kColumns], with room for as many rows again.
@@ -122,20 +127,25 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
 void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,
               std::size_t rows, float* block) {
   if (job.spec.bias.empty()) return;
-  const float* bias = job.spec.bias.data() + segment.out_begin + column;
-  for (std::size_t r = 0; r < rows; ++r) simd::add(block + r * kColumns, bias, columns);
+  simd::add_rows(block, kColumns, job.spec.bias.data() + segment.out_begin + column, 0, rows, columns);
 }
 
-void store(const Job& job, const float* block, std::size_t row, std::size_t rows, std::size_t column,
+void store(const Job& job, float* block, std::size_t row, std::size_t rows, std::size_t column,
            std::size_t columns) {
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::size_t at = (row + r) * job.out_features() + column;
-    const float* from = block + r * kColumns;
-    if (job.residual) {
-      for (std::size_t c = 0; c < columns; ++c) job.y[at + c] = from[c] + job.residual[at + c];
-    } else {
-      std::copy_n(from, columns, job.y + at);
-    }
+  const std::size_t n = job.out_features();
+  if (job.quantized_y) {
+    const std::size_t stride = quantized_row_bytes(n);
+    return simd::quantize_column(block, rows, job.quantized_y + row * stride + quantized_row_bytes(column),
+                                 stride);
+  }
+  float* y = job.y + row * n + column;
+  if (job.residual == job.y) return simd::add_rows(y, n, block, kColumns, rows, columns);
+  if (job.residual) simd::add_rows(block, kColumns, job.residual + row * n + column, n, rows, columns);
+  for (std::size_t r = 0; r < rows; ++r, y += n, block += kColumns) {
+    if (columns == kColumns)
+      std::memcpy(y, block, kColumns * sizeof(float));  // a known size becomes a few vectors
+    else
+      std::copy_n(block, columns, y);
   }
 }
 
@@ -189,7 +199,7 @@ void run_single(const Job& job) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
     float* normed = work.get<float>(2 * job.k());
-    acts.prepare(job, 0, normed);
+    if (!acts.ready()) acts.prepare(job, 0, normed);
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
@@ -225,13 +235,14 @@ void run_rows(const Job& job) {
       lora ? std::min<std::size_t>(24, (job.rows + pool.size() - 1) / pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
-    for (std::size_t row = thread * stretch; row < job.rows; row += pool.size() * stretch) {
+    for (std::size_t row = acts.ready() ? job.rows : thread * stretch; row < job.rows;
+         row += pool.size() * stretch) {
       const std::size_t end = std::min(row + stretch, job.rows);
       for (std::size_t i = row; i < end; ++i)
         acts.prepare(job, i, work.get<float>(2 * job.k()), normed ? normed + i * job.k() : nullptr);
       if (lora) lora->shrink(row, end - row);
     }
-    pool.barrier();
+    if (!acts.ready()) pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
       const std::size_t row = task / tiles * kRowBlock, tile = task % tiles;
       for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {
@@ -270,6 +281,14 @@ void check(bool ok, const std::string& what) {
 }
 
 }  // namespace
+
+std::size_t quantized_row_bytes(std::size_t k) { return simd::activation_row_bytes(DType::q8_0, k); }
+
+bool takes_quantized(const LinearSpec& spec) {
+  const auto segments = spec.weight->segments();
+  return !spec.norm && spec.refined == 0 &&
+         std::ranges::all_of(segments, [](const Segment& s) { return integer_products(s.format); });
+}
 
 void run_linear(const LinearCall& call) { call.rows == 1 ? run_single(call) : run_rows(call); }
 

@@ -47,12 +47,18 @@ void DecoderLayer::run(const ForwardContext& ctx, float* hidden, std::size_t row
   thread_local Scratch qkv_memory, attended_memory, gated_memory;
   float* projected = qkv_memory.get<float>(rows * qkv.out_features());
   float* attended = attended_memory.get<float>(rows * output.in_features());
-  float* gated = gated_memory.get<float>(rows * down.in_features());
   qkv.run(ctx, hidden, nullptr, projected, rows);
   run_attention({*attention, *ctx.attention, index, projected, attended, rows});
   output.run(ctx, attended, hidden, hidden, rows);
-  gate_up.run(ctx, hidden, nullptr, gated, rows);
-  down.run(ctx, gated, hidden, hidden, rows);
+  if (down.takes_quantized(ctx)) {  // a tile of 32 outputs is a block of 32 inputs: no pass over floats
+    auto* gated = gated_memory.get<std::byte>(rows * quantized_row_bytes(down.in_features()));
+    gate_up.run_quantizing(ctx, hidden, gated, rows);
+    down.run_quantized(ctx, gated, hidden, hidden, rows);
+  } else {
+    float* gated = gated_memory.get<float>(rows * down.in_features());
+    gate_up.run(ctx, hidden, nullptr, gated, rows);
+    down.run(ctx, gated, hidden, hidden, rows);
+  }
 }
 
 mx::array decoder_layers(const std::vector<DecoderLayer>& layers, const ForwardContext& ctx,

@@ -21,7 +21,7 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
       throw Error(ErrorCode::context_overflow,
                   "the context of " + std::to_string(s.cache->capacity()) +
                       " positions is full; shorten the prompt or raise the context size");
-    batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length()});
+    batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length(), s.exact});
     adapters.append(s.rows, s.adapters);
     rows += s.rows;
   }

@@ -20,7 +20,7 @@ inline constexpr std::size_t kLongPrompt = 64;
 struct SequenceRows {
   KvCache* cache = nullptr;
   std::size_t rows = 0;
-  bool exact = true;                     ///< false: 16-bit weights may be multiplied in bf16, for speed
+  bool exact = true;  ///< false: 16-bit weights, and a bf16 cache, may be multiplied in bf16, for speed
   const AdapterMix* adapters = nullptr;  ///< null: none
 };
 

@@ -220,6 +220,33 @@ TEST(RunLinear, OnlyRowsAfterTheExactOnesMayRound) {
     ASSERT_NEAR(all[i], none[i], i % kOut < 70 ? 0.02 : 0.0) << "at " << i;
 }
 
+TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
+  constexpr std::size_t kHidden = 64, kWide = 160;
+  const Stored gate(DType::q4_1, kWide, kHidden, 40), up(DType::q8_0, kWide, kHidden, 41),
+      down(DType::q4_0, kHidden, kWide, 42), dense(DType::f16, kHidden, kWide, 43);
+  const std::vector<MatrixSource> pair{gate.source(), up.source()}, single{down.source()},
+      floats{dense.source()};
+  WeightArena arena(PackedLinear::packed_bytes(pair) + PackedLinear::packed_bytes(single) +
+                    PackedLinear::packed_bytes(floats));
+  LinearSpec gated, plain, other;
+  gated.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(pair, arena));
+  gated.swiglu = true;
+  plain.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(single, arena));
+  other.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(floats, arena));
+  EXPECT_TRUE(takes_quantized(plain));
+  EXPECT_FALSE(takes_quantized(other));
+  for (std::size_t rows : kRowCounts) {
+    const std::vector<float> x = random_values(rows * kHidden, 3);
+    std::vector<float> between(rows * kWide), expected = x, y = x;
+    run_linear({gated, x.data(), nullptr, between.data(), rows, rows});
+    run_linear({plain, between.data(), expected.data(), expected.data(), rows, rows});
+    std::vector<std::byte> handed(rows * quantized_row_bytes(kWide));
+    run_linear({gated, x.data(), nullptr, nullptr, rows, rows, nullptr, nullptr, handed.data()});
+    run_linear({plain, nullptr, y.data(), y.data(), rows, rows, nullptr, handed.data(), nullptr});
+    EXPECT_EQ(y, expected) << "rows " << rows;
+  }
+}
+
 TEST(LinearOp, ChecksShapesWhenTheGraphIsBuilt) {
   const Stored w(DType::f32, 40, 32, 1), other(DType::f32, 40, 64, 2);
   const std::vector<MatrixSource> sources{w.source()}, mismatched{w.source(), other.source()};

@@ -265,10 +265,14 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
 
 }  // namespace
 
+KvType fastest_half_kv() noexcept {
+  return active_target() == SimdTarget::avx512_bf16 ? KvType::bf16 : KvType::f16;
+}
+
 void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
-            std::size_t first, std::size_t length, HeadRows<float> out) {
+            std::size_t first, std::size_t length, HeadRows<float> out, bool exact) {
   Scratch s;
-  s.rounded = rows > 1 && kv.type == KvType::bf16 && active_target() == SimdTarget::avx512_bf16;
+  s.rounded = !exact && kv.type == KvType::bf16 && active_target() == SimdTarget::avx512_bf16;
   const std::size_t vectors = rows * params.group;
   for (std::size_t begin = 0; begin < vectors; begin += kMaxRows) {
     const std::size_t count = std::min(kMaxRows, vectors - begin);

@@ -11,6 +11,9 @@ namespace metal_candle::simd {
 
 inline constexpr std::size_t kMaxHeadDim = 256;
 
+/// The 16-bit cache that prompts go through faster: bf16 where the CPU multiplies it, else f16.
+KvType fastest_half_kv() noexcept;
+
 /// What all heads of a layer share.
 struct AttentionParams {
   std::size_t head_dim;  ///< 1 to kMaxHeadDim
@@ -41,11 +44,12 @@ struct HeadRows {
 };
 
 /// Rows of a prompt, a chunk of one, or an encoder's sequence: row r is at position first + r and sees keys
-/// j < length with j <= first + r if causal (its own key is already stored), within the window.
+/// j < length with j <= first + r if causal (its own key is already stored), within the window. Unless
+/// `exact`, queries and probabilities are rounded to bfloat16 where the cache is and the CPU multiplies it.
 /// Each row must see at least one key. A NaN in a row's query, or in a key or value it sees, makes NaNs in
 /// that row's output and in no other row.
 void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
-            std::size_t first, std::size_t length, HeadRows<float> out);
+            std::size_t first, std::size_t length, HeadRows<float> out, bool exact = false);
 
 /// Floats that attend_part writes for `heads` query heads.
 constexpr std::size_t attention_part_floats(std::size_t head_dim, std::size_t heads) {

@@ -59,33 +59,33 @@ HWY_INLINE Scale scale_of(std::uint32_t magnitude) {
 /// Several blocks at a time, in three sweeps: each sweep's blocks overlap in the pipeline, where one block
 /// after another would wait for its own reductions and divisions.
 template <std::size_t blocks>
-HWY_INLINE void quantize_blocks(const float* x, ActBlock* out) {
+HWY_INLINE void quantize_blocks(const float* x, std::byte* to, std::size_t stride) {
   std::uint32_t magnitude[blocks];
   Scale scale[blocks];
   for (std::size_t b = 0; b < blocks; ++b) magnitude[b] = largest_magnitude(x + 32 * b);
   for (std::size_t b = 0; b < blocks; ++b) scale[b] = scale_of(magnitude[b]);
   for (std::size_t b = 0; b < blocks; ++b) {
+    ActBlock& out = *reinterpret_cast<ActBlock*>(to + b * stride);
     std::int32_t low = 0, high = 0;
     if (scale[b].inverse > 0) {
-      low = round_half(x + 32 * b, scale[b].inverse, out[b].q);
-      high = round_half(x + 32 * b + kHalf, scale[b].inverse, out[b].q + kHalf);
+      low = round_half(x + 32 * b, scale[b].inverse, out.q);
+      high = round_half(x + 32 * b + kHalf, scale[b].inverse, out.q + kHalf);
     } else {
-      std::memset(out[b].q, 0, sizeof out[b].q);
+      std::memset(out.q, 0, sizeof out.q);
     }
-    out[b].scale = scale[b].scale;
-    out[b].sum = scale[b].scale * static_cast<float>(low + high);
-    out[b].minus_sum = -(low + high);
-    out[b].minus_half[0] = static_cast<std::int16_t>(-low);
-    out[b].minus_half[1] = static_cast<std::int16_t>(-high);
+    out.scale = scale[b].scale;
+    out.sum = scale[b].scale * static_cast<float>(low + high);
+    out.minus_sum = -(low + high);
+    out.minus_half[0] = static_cast<std::int16_t>(-low);
+    out.minus_half[1] = static_cast<std::int16_t>(-high);
   }
 }
 
-void QuantizeRow(const float* x, std::size_t k, std::byte* row) {
+void QuantizeColumn(const float* x, std::size_t blocks, std::byte* out, std::size_t stride) {
   constexpr std::size_t kAtOnce = 8;
-  auto* out = reinterpret_cast<ActBlock*>(row);
   std::size_t i = 0;
-  for (; i + kAtOnce * 32 <= k; i += kAtOnce * 32) quantize_blocks<kAtOnce>(x + i, out + i / 32);
-  for (; i < k; i += 32) quantize_blocks<1>(x + i, out + i / 32);
+  for (; i + kAtOnce <= blocks; i += kAtOnce) quantize_blocks<kAtOnce>(x + 32 * i, out + i * stride, stride);
+  for (; i < blocks; ++i) quantize_blocks<1>(x + 32 * i, out + i * stride, stride);
 }
 
 void QuantizationResidual(const float* x, std::size_t k, const std::byte* row, float* out) {
@@ -108,11 +108,14 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace metal_candle::simd {
-HWY_EXPORT(QuantizeRow);
+HWY_EXPORT(QuantizeColumn);
 HWY_EXPORT(QuantizationResidual);
 
+void quantize_column(const float* x, std::size_t blocks, std::byte* out, std::size_t stride) {
+  HWY_DYNAMIC_DISPATCH(QuantizeColumn)(x, blocks, out, stride);
+}
 void quantize_row(const float* x, std::size_t k, std::byte* row) {
-  HWY_DYNAMIC_DISPATCH(QuantizeRow)(x, k, row);
+  quantize_column(x, k / 32, row, sizeof(ActBlock));
 }
 void quantization_residual(const float* x, std::size_t k, const std::byte* row, float* out) {
   HWY_DYNAMIC_DISPATCH(QuantizationResidual)(x, k, row, out);

@@ -10,6 +10,9 @@ namespace metal_candle::simd {
 /// as zeros.
 void quantize_row(const float* x, std::size_t k, std::byte* row);
 
+/// Blocks of 32 values, one after another in x, to ActBlocks `stride` bytes apart: a column of rows.
+void quantize_column(const float* x, std::size_t blocks, std::byte* out, std::size_t stride);
+
 /// out[k] = x − the values that `row` holds: what quantize_row() rounded away.
 void quantization_residual(const float* x, std::size_t k, const std::byte* row, float* out);
 
