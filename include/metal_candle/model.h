@@ -26,15 +26,14 @@ enum class Device {
   gpu,  ///< Error(unsupported) where there is none.
 };
 
-/// Element type of the key/value cache. automatic: bf16 where the CPU multiplies it (AMD's Zen 4 and later),
-/// else f16. int8 has one f32 scale for each position and head.
-enum class KvDType { automatic, f16, bf16, f32, int8 };
+/// Element type of the key/value cache. int8 has one f32 scale for each position and head.
+enum class KvDType { f16, bf16, f32, int8 };
 
 struct LoadOptions {
   unsigned threads = 0;  ///< Compute threads; 0: as many CPUs as the process may use (affinity, cgroup).
   Device device = Device::automatic;
   std::uint32_t context_size = 0;  ///< Positions of the KV cache; 0: min(the model's own, 4096).
-  KvDType kv_dtype = KvDType::automatic;
+  KvDType kv_dtype = KvDType::f16;
   std::function<void(double)> progress = {};  ///< Called from the calling thread with the share loaded, 0..1.
 };
 
@@ -62,7 +61,7 @@ struct ModelInfo {
   std::vector<TensorInfo> tensors;
 
   /// Bytes that weights and a KV cache of `context` positions take in memory.
-  std::uint64_t memory_needed(std::uint32_t context, KvDType kv = KvDType::automatic) const;
+  std::uint64_t memory_needed(std::uint32_t context, KvDType kv = KvDType::f16) const;
 };
 
 /// Reads headers only. Throws Error(not_found | malformed_file | unsupported).

@@ -96,15 +96,13 @@ void ModelFlags::add_to(CLI::App& app, bool positional) {
       ->check(count_from(1))
       ->type_name("N")
       ->group("Model");
-  app.add_option("--kv-dtype", kv_dtype,
-                 "Type of cached keys and values (default: auto, the faster 16-bit type)")
-      ->check(CLI::IsMember({"auto", "f16", "bf16", "f32", "int8"}).description(""))
-      ->type_name("auto|f16|bf16|f32|int8")
+  app.add_option("--kv-dtype", kv_dtype, "Type of cached keys and values (default: f16)")
+      ->check(CLI::IsMember({"f16", "bf16", "f32", "int8"}).description(""))
+      ->type_name("f16|bf16|f32|int8")
       ->group("Model");
 }
 
 KvDType ModelFlags::kv() const {
-  if (kv_dtype == "auto") return KvDType::automatic;
   if (kv_dtype == "int8") return KvDType::int8;
   return kv_dtype == "f32" ? KvDType::f32 : kv_dtype == "bf16" ? KvDType::bf16 : KvDType::f16;
 }

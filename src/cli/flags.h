@@ -23,7 +23,7 @@ struct ModelFlags {
   unsigned threads = 0;
   std::string device = "auto";
   std::uint32_t context_size = 0;
-  std::string kv_dtype = "auto";
+  std::string kv_dtype = "f16";
 
   /// `positional` also takes the model as the verb's first argument.
   void add_to(CLI::App& app, bool positional = false);

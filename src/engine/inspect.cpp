@@ -4,7 +4,6 @@
 #include <map>
 #include <string>
 
-#include "kernels/simd/attention.h"
 #include "models/tokenizer_loader.h"
 #include "nn/kv_cache.h"
 
@@ -34,7 +33,6 @@ std::uint64_t bytes_on_disk(const WeightStore& store) {
 
 simd::KvType kv_type_of(KvDType type) {
   switch (type) {
-    case KvDType::automatic: return simd::fastest_half_kv();
     case KvDType::f16: return simd::KvType::f16;
     case KvDType::bf16: return simd::KvType::bf16;
     case KvDType::f32: return simd::KvType::f32;

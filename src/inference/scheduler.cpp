@@ -45,11 +45,12 @@ class Scheduler::Sequence {
 
   bool ended() const noexcept { return ended_; }
   bool decoding() const noexcept { return pending_rows() == 1; }
-  /// Generated tokens and short prompts.
-  bool exact() const noexcept {
+  /// Length of the prompt that is being read; 0 once tokens are generated.
+  std::size_t prompt() const noexcept {
     const std::size_t prompt = generation_->request.prompt.size();
-    return prompt < kLongPrompt || cache_.length() >= prompt;
+    return cache_.length() < prompt ? prompt : 0;
   }
+  bool exact() const noexcept { return prompt() < kLongPrompt; }
   std::size_t length() const noexcept { return cache_.length(); }
   std::size_t pending_rows() const noexcept { return tokens_.size() - cache_.length(); }
   std::span<const TokenId> pending() const { return std::span(tokens_).subspan(cache_.length()); }
@@ -201,7 +202,7 @@ void Scheduler::forward(const std::vector<Sequence*>& ready) {
     if (count == 0) break;
     const auto chunk = s->pending().first(count);
     tokens.insert(tokens.end(), chunk.begin(), chunk.end());
-    rows.push_back({&s->cache(), count, s->exact(), s->adapters()});
+    rows.push_back({&s->cache(), count, s->prompt(), s->adapters()});
     if (count == s->pending_rows()) {
       logit_rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
       sampled.push_back(s);

@@ -29,7 +29,7 @@ Score score_tokens(const Decoder& decoder, std::span<const std::int32_t> tokens,
     const std::size_t rows = std::min(kChunk, tokens.size() - begin);
     std::vector<std::int32_t> all(rows);
     std::iota(all.begin(), all.end(), 0);
-    const SequenceRows sequence{&cache, rows, tokens.size() < kLongPrompt, adapters};
+    const SequenceRows sequence{&cache, rows, tokens.size(), adapters};
     const auto logits = decoder.forward(tokens.subspan(begin, rows), {&sequence, 1}, all);
     for (std::size_t i = 0; i < rows; ++i) {
       const bool last = begin + i + 1 == tokens.size();

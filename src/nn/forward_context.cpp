@@ -14,14 +14,15 @@ ForwardContext ForwardContext::make(std::span<const SequenceRows> sequences, std
   AdapterRows adapters;
   std::size_t rows = 0, exact_rows = 0;
   for (const SequenceRows& s : sequences) {
-    if (s.exact && exact_rows != rows)
+    if (s.exact() && exact_rows != rows)
       throw Error(ErrorCode::invalid_argument, "[forward] exact sequences must come first");
-    if (s.exact) exact_rows += s.rows;
+    if (s.exact()) exact_rows += s.rows;
     if (s.cache->length() + s.rows > s.cache->capacity())
       throw Error(ErrorCode::context_overflow,
                   "the context of " + std::to_string(s.cache->capacity()) +
                       " positions is full; shorten the prompt or raise the context size");
-    batch->sequences.push_back({s.cache->view(), rows, s.rows, s.cache->length(), s.exact});
+    batch->sequences.push_back(
+        {s.cache->view(), rows, s.rows, s.cache->length(), s.prompt < kRoundedContext});
     adapters.append(s.rows, s.adapters);
     rows += s.rows;
   }

@@ -12,16 +12,20 @@
 
 namespace metal_candle {
 
-/// Prompts of so many tokens are long: what counts is their speed. A property of the prompt, not of the pass,
-/// so that a row does not depend on its batch.
+/// In prompts of so many tokens speed counts: 16-bit weights may be multiplied in bf16, and from
+/// kRoundedContext tokens on, where attention weighs, so may a 16-bit cache. Properties of the prompt, not of
+/// the pass, so that a row does not depend on its batch.
 inline constexpr std::size_t kLongPrompt = 64;
+inline constexpr std::size_t kRoundedContext = 256;
 
 /// Consecutive rows of the pass that continue the sequence of `cache`.
 struct SequenceRows {
   KvCache* cache = nullptr;
   std::size_t rows = 0;
-  bool exact = true;  ///< false: 16-bit weights, and a bf16 cache, may be multiplied in bf16, for speed
+  std::size_t prompt = 0;                ///< length of the prompt that the rows are of; 0: of none
   const AdapterMix* adapters = nullptr;  ///< null: none
+
+  bool exact() const noexcept { return prompt < kLongPrompt; }
 };
 
 /// Passed down through all layers by reference. Built anew for each pass.

@@ -46,7 +46,7 @@ std::vector<Row> logits(const GoldenModel& model, const AdapterMix& mix, std::si
     const std::size_t rows = std::min(chunk, tokens.size() - begin);
     std::vector<std::int32_t> all(rows);
     std::iota(all.begin(), all.end(), 0);
-    const SequenceRows sequence{&cache, rows, true, mix.uses.empty() ? nullptr : &mix};
+    const SequenceRows sequence{&cache, rows, 0, mix.uses.empty() ? nullptr : &mix};
     const auto result = model.decoder->forward(std::span(tokens).subspan(begin, rows), {&sequence, 1}, all);
     for (std::size_t i = 0; i < rows; ++i)
       out.emplace_back(result.data<float>() + i * vocab, result.data<float>() + (i + 1) * vocab);
@@ -155,7 +155,7 @@ TEST(AdapterBatchTest, RowsOfABatchKeepTheirOwnAdapters) {
   }
   std::vector<SequenceRows> rows;
   for (std::size_t i = 0; i < mixes.size(); ++i)
-    rows.push_back({&caches[i], prompt.size(), true, mixes[i].uses.empty() ? nullptr : &mixes[i]});
+    rows.push_back({&caches[i], prompt.size(), 0, mixes[i].uses.empty() ? nullptr : &mixes[i]});
   const auto together = model.decoder->forward(tokens, rows, last);
   const std::size_t vocab = model.decoder->spec().vocab;
   for (std::size_t i = 0; i < mixes.size(); ++i) {

@@ -46,7 +46,7 @@ struct GoldenModel {
       const std::size_t rows = std::min(chunk, tokens.size() - begin);
       std::vector<std::int32_t> all(rows);
       std::iota(all.begin(), all.end(), 0);
-      const SequenceRows sequence{&cache, rows, exact};
+      const SequenceRows sequence{&cache, rows, exact ? 0 : kRoundedContext};
       const auto result = decoder->forward(tokens.subspan(begin, rows), {&sequence, 1}, all);
       const std::size_t vocab = decoder->spec().vocab;
       for (std::size_t i = 0; i < rows; ++i)

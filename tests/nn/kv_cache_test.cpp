@@ -60,7 +60,8 @@ TEST(ForwardContext, PositionsContinueEachCacheAndFullOnesAreRefused) {
   EXPECT_NEAR(ctx.attention->cos[0], std::cos(5.0), 1e-6);
   EXPECT_NEAR(ctx.attention->sin[4 * 32], std::sin(1.0), 1e-6);
   EXPECT_EQ(ctx.exact_rows, 5u);
-  const std::vector<SequenceRows> mixed{{&a, 1}, {&b, 1, false}}, reversed{{&a, 1, false}, {&b, 1}};
+  const std::vector<SequenceRows> mixed{{&a, 1}, {&b, 1, kLongPrompt}},
+      reversed{{&a, 1, kLongPrompt}, {&b, 1}};
   EXPECT_EQ(ForwardContext::make(mixed, frequencies, stream).exact_rows, 1u);
   EXPECT_MC_ERROR(ForwardContext::make(reversed, frequencies, stream), ErrorCode::invalid_argument, "exact");
   const std::vector<SequenceRows> too_many{{&a, 4}};

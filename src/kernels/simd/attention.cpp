@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "kernels/simd/attention_avx512_bf16.h"
 #include "kernels/simd/target.h"
@@ -263,16 +265,36 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
   s.end[row] = std::max(begin, end);
 }
 
-}  // namespace
-
-KvType fastest_half_kv() noexcept {
-  return active_target() == SimdTarget::avx512_bf16 ? KvType::bf16 : KvType::f16;
+/// The cache as bf16, keys [begin, end) of it: itself or a copy, good until the thread's next call.
+KvHead as_bf16(const KvHead& kv, std::size_t head_dim, std::size_t begin, std::size_t end) {
+#if HWY_ARCH_X86_64
+  if (kv.type == KvType::f16) {
+    thread_local std::vector<std::uint32_t> memory;
+    const std::size_t dim = kv_dim(head_dim), blocks = kv_dim(end) / kKvBlock, words = kKvBlock / 2 * dim;
+    if (memory.size() < 2 * blocks * words) memory.resize(2 * blocks * words);
+    std::uint32_t* const keys = memory.data();
+    std::uint32_t* const values = keys + blocks * words;
+    for (std::size_t b = begin / kKvBlock; b < blocks; ++b) {
+      const std::size_t at = b * words;  // of pairs, in either type
+      bf16_pairs_of_f16(static_cast<const std::uint16_t*>(kv.keys) + 2 * at, dim, kKvBlock, keys + at);
+      bf16_pairs_of_f16(static_cast<const std::uint16_t*>(kv.values) + 2 * at, kKvBlock, dim, values + at);
+    }
+    return {KvType::bf16, keys, values};
+  }
+#endif
+  return kv;
 }
 
-void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
+}  // namespace
+
+void attend(const AttentionParams& params, const KvHead& stored, HeadRows<const float> q, std::size_t rows,
             std::size_t first, std::size_t length, HeadRows<float> out, bool exact) {
   Scratch s;
-  s.rounded = !exact && kv.type == KvType::bf16 && active_target() == SimdTarget::avx512_bf16;
+  const bool half = stored.type == KvType::f16 || stored.type == KvType::bf16;
+  s.rounded = !exact && half && active_target() == SimdTarget::avx512_bf16;
+  const std::size_t begin_key =
+      params.window > 0 && first + 1 > params.window ? first + 1 - params.window : 0;
+  const KvHead kv = s.rounded ? as_bf16(stored, params.head_dim, begin_key, length) : stored;
   const std::size_t vectors = rows * params.group;
   for (std::size_t begin = 0; begin < vectors; begin += kMaxRows) {
     const std::size_t count = std::min(kMaxRows, vectors - begin);

@@ -1,6 +1,6 @@
 // Scaled dot-product attention of one kv head with its group of query heads, against a cache in the layout of
-// attention_kv.h: online softmax blocked over keys (arXiv:2205.14135), f32 accumulation. One thread a call
-// and no allocation; callers split work over kv heads, rows and (decoding) key ranges.
+// attention_kv.h: online softmax blocked over keys (arXiv:2205.14135), f32 accumulation. One thread a call;
+// callers split work over kv heads, rows and (decoding) key ranges.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,6 @@
 namespace metal_candle::simd {
 
 inline constexpr std::size_t kMaxHeadDim = 256;
-
-/// The 16-bit cache that prompts go through faster: bf16 where the CPU multiplies it, else f16.
-KvType fastest_half_kv() noexcept;
 
 /// What all heads of a layer share.
 struct AttentionParams {
@@ -45,7 +42,8 @@ struct HeadRows {
 
 /// Rows of a prompt, a chunk of one, or an encoder's sequence: row r is at position first + r and sees keys
 /// j < length with j <= first + r if causal (its own key is already stored), within the window. Unless
-/// `exact`, queries and probabilities are rounded to bfloat16 where the cache is and the CPU multiplies it.
+/// `exact`, a 16-bit cache, queries and probabilities are multiplied as bfloat16 where the CPU can; an f16
+/// cache is then copied once a call, into memory that the thread keeps.
 /// Each row must see at least one key. A NaN in a row's query, or in a key or value it sees, makes NaNs in
 /// that row's output and in no other row.
 void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,

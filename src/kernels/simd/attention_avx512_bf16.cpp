@@ -66,6 +66,19 @@ void bf16_pairs_in_place(float* x, std::size_t n) {
   }
 }
 
+void bf16_pairs_of_f16(const std::uint16_t* x, std::size_t rows, std::size_t width, std::uint32_t* out) {
+  const auto rounded = [](const std::uint16_t* from) {
+    const __m512 values = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(values));
+  };
+  for (std::size_t r = 0; r < rows; r += 2, x += 2 * width, out += width) {
+    for (std::size_t i = 0; i < width; i += 16) {
+      const __m512i even = rounded(x + i), odd = rounded(x + width + i);
+      _mm512_storeu_si512(out + i, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    }
+  }
+}
+
 void bf16_product(const float* a, const std::uint32_t* b, std::size_t panel, std::size_t pair,
                   std::size_t rows, std::size_t depth, std::size_t panels, bool add, std::size_t lead,
                   float* c) {

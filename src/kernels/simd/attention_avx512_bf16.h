@@ -12,6 +12,10 @@ namespace metal_candle::simd {
 /// pair i, the even one low, becomes the 32-bit word i of x. Nearest even; subnormals become zero.
 void bf16_pairs_in_place(float* x, std::size_t n);
 
+/// Rows of f16 [rows][width], both even, width a multiple of 16, to pairs of rows in bf16 [rows / 2][width]:
+/// the even row in the low half of a word.
+void bf16_pairs_of_f16(const std::uint16_t* x, std::size_t rows, std::size_t width, std::uint32_t* out);
+
 /// c[r][16p + j] = (add ? c : 0) + sum over k < depth of a[r][k] b(k, j) in panel p. Rows of a and c lie
 /// `lead` words apart; a holds pairs as above, b as the bf16 cache does: word (k / 2, j) of panel p is b[p *
 /// panel + k / 2 * pair
