@@ -70,6 +70,17 @@ std::pair<std::int32_t, float> parse_bias(const std::string& text) {
   return {token, bias};
 }
 
+/// CLI11 takes -1 and numbers beyond 2^64 for 2^64 - 1.
+CLI::Validator unsigned_64() {
+  const auto check = [](std::string& text) -> std::string {
+    std::uint64_t value = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size()) return {};
+    return "'" + text + "' is not a whole number from 0 to 18446744073709551615";
+  };
+  return {check, ""};
+}
+
 }  // namespace
 
 void add_threads(CLI::App& app, unsigned& threads) {
@@ -141,7 +152,7 @@ void GenerationFlags::add_to(CLI::App& app) {
   add("--repeat-last-n", s.penalty_last_n, "Tokens that count as recent; -1: all (default: 64)", "N");
   add("--logit-bias", logit_bias, "Added to one token's logit, e.g. 42=-inf (repeatable)", "ID=BIAS")
       ->allow_extra_args(false);
-  add("-s,--seed", seed, "Same seed, same text (default: a new one each time)", "N");
+  add("-s,--seed", seed, "Same seed, same text (default: a new one each time)", "N")->check(unsigned_64());
   app.add_option("-n,--max-tokens", options.max_tokens, "At most this many new tokens")
       ->check(count_from(1))
       ->type_name("N")
@@ -176,7 +187,8 @@ CLI::Validator count_from(std::uint32_t least) {
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
     const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
     if (whole && value >= least && value <= kMost) return {};
-    return "'" + text + "' is not a whole number of " + std::to_string(least) + " or more";
+    return "'" + text + "' is not a whole number from " + std::to_string(least) + " to " +
+           std::to_string(kMost);
   };
   return {check, ""};
 }

@@ -2,9 +2,11 @@
 #include <signal.h>
 
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <sstream>
 #include <string>
+#include <system_error>
 
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -42,6 +44,14 @@ int exit_code(ErrorCode code) {
   return kFailure;
 }
 
+/// Of a path that the file system refuses.
+int exit_code(const std::error_code& code) {
+  const bool misnamed = code == std::errc::no_such_file_or_directory || code == std::errc::not_a_directory ||
+                        code == std::errc::filename_too_long ||
+                        code == std::errc::too_many_symbolic_link_levels;
+  return misnamed ? kBadInput : kFailure;
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App program("Runs language models from local files, on this machine alone.", "metal-candle");
   program.set_version_flag("--version", std::string("metal-candle ") + kVersion,
@@ -74,6 +84,9 @@ int run(int argc, char** argv) {
     return parse_and_run(argc, argv);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::cancelled) report_error(error.what());
+    return exit_code(error.code());
+  } catch (const std::filesystem::filesystem_error& error) {
+    report_error(error.path1().string() + ": " + error.code().message());
     return exit_code(error.code());
   } catch (const std::bad_alloc&) {
     report_error("out of memory: try a smaller --ctx-size or a smaller model");

@@ -3,9 +3,11 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
 #include <string>
+#include <system_error>
+
+#include "core/cpu_quota.h"
+#include "metal_candle/error.h"
 
 namespace metal_candle {
 namespace {
@@ -13,21 +15,15 @@ namespace {
 // About 100 us of spinning: longer than the gap between two kernels of a token, far shorter than idleness.
 constexpr int kSpins = 20000;
 
+// Far beyond any machine this runs on; more is a slip of the finger.
+constexpr unsigned kMostThreads = 1024;
+
 inline void relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-// cgroup v2 `cpu.max` is "quota period" in microseconds or "max period".
-unsigned cgroup_limit() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
-  return static_cast<unsigned>(std::max(1.0, std::ceil(std::strtod(quota.c_str(), nullptr) / period)));
 }
 
 }  // namespace
@@ -38,16 +34,32 @@ unsigned ThreadPool::default_threads() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
 #endif
-  const unsigned limit = cgroup_limit();
+  const unsigned limit = cpu_quota();
   return limit == 0 ? count : std::min(count, limit);
 }
 
 ThreadPool::ThreadPool(unsigned threads) : size_(std::max(1u, threads)) {
+  if (size_ > kMostThreads)
+    throw Error(ErrorCode::invalid_argument, std::to_string(size_) + " threads: use at most " +
+                                                 std::to_string(kMostThreads) +
+                                                 ", best as many as there are CPUs");
   workers_.reserve(size_ - 1);
-  for (unsigned i = 1; i < size_; ++i) workers_.emplace_back([this, i] { worker(i); });
+  try {
+    for (unsigned i = 1; i < size_; ++i) workers_.emplace_back([this, i] { worker(i); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorCode::invalid_argument, std::to_string(size_) + " threads: the system starts only " +
+                                                 std::to_string(workers_.size() + 1) + " (" +
+                                                 error.code().message() + "); use fewer");
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() noexcept {
   stop_.store(true);
   epoch_.fetch_add(1);
   { std::lock_guard lock(sleep_); }  // a worker is now either awake or inside wait()

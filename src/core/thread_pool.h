@@ -19,6 +19,7 @@ namespace metal_candle {
 class ThreadPool {
  public:
   /// `threads` counts the calling thread: ThreadPool(2) starts one worker. At least 1.
+  /// Throws Error(invalid_argument) above 1024 and where the system starts fewer.
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -59,6 +60,7 @@ class ThreadPool {
   using Erased = void (*)(const void*, unsigned);
   void run_erased(Erased call, const void* task);
   void worker(unsigned index);
+  void stop() noexcept;
 
   const unsigned size_;
   std::mutex region_;  // one region at a time

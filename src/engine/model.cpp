@@ -27,9 +27,9 @@ constexpr std::uint32_t kDefaultContext = 4096;
 std::uint32_t choose_context(const LoadOptions& options, const DecoderSpec& spec) {
   if (options.context_size == 0) return std::min(spec.context_length, kDefaultContext);
   if (options.context_size > spec.context_length)
-    throw Error(ErrorCode::invalid_argument, "context size " + std::to_string(options.context_size) +
-                                                 " exceeds the model's " +
-                                                 std::to_string(spec.context_length) + " positions");
+    throw Error(ErrorCode::invalid_argument,
+                "context size " + std::to_string(options.context_size) + " exceeds the model's " +
+                    std::to_string(spec.context_length) + " positions; use at most that");
   return options.context_size;
 }
 
@@ -177,7 +177,8 @@ std::string Model::apply_chat_template(std::span<const ChatMessage> messages,
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::filesystem::path& model) {
   const std::filesystem::path path = find_model(model);
-  std::shared_ptr<const Tokenizer> tokenizer = std::filesystem::is_directory(path)
+  std::error_code failed;
+  std::shared_ptr<const Tokenizer> tokenizer = std::filesystem::is_directory(path, failed)
                                                    ? tokenizer_from_directory(path)
                                                    : Checkpoint::open(path).tokenizer();
   if (!tokenizer) throw Error(ErrorCode::unsupported, path.string() + ": has no tokenizer");

@@ -26,7 +26,8 @@ namespace {
   const int error = errno;
   const bool missing = error == ENOENT || error == ENOTDIR;
   if (missing) fail(ErrorCode::not_found, path, "no such file; check the path");
-  fail(ErrorCode::io_error, path,
+  const bool misnamed = error == ENAMETOOLONG || error == ELOOP;
+  fail(misnamed ? ErrorCode::invalid_argument : ErrorCode::io_error, path,
        std::string("cannot ") + action + ": " + std::generic_category().message(error));
 }
 

@@ -1,8 +1,12 @@
 #include "core/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <numeric>
+
+#include "support/expect_error.h"
 
 namespace metal_candle {
 namespace {
@@ -62,6 +66,30 @@ TEST(ThreadPool, ConcurrentCallersTakeTurns) {
   for (auto& t : callers) t.join();
   EXPECT_EQ(total, 4 * 100 * 2);
 }
+
+TEST(ThreadPool, RefusesMoreThreadsThanThereCanBe) {
+  EXPECT_MC_ERROR(ThreadPool(1025), ErrorCode::invalid_argument, "1024");
+  EXPECT_MC_ERROR(ThreadPool(4000000000u), ErrorCode::invalid_argument, "1024");
+}
+
+// Started workers must be joined before the refusal is thrown. Sanitizers map more than the limit themselves.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(ThreadPool, RefusesWhatTheSystemWillNotStart) {
+  const auto start_under_limit = [] {
+    rlimit limit{};
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = std::size_t{1} << 30;  // stacks of 8 MiB: room for about a hundred
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(3);
+    try {
+      ThreadPool pool(1024);
+    } catch (const Error& error) {
+      _exit(error.code() == ErrorCode::invalid_argument ? 0 : 1);
+    }
+    _exit(2);
+  };
+  EXPECT_EXIT(start_under_limit(), testing::ExitedWithCode(0), "");
+}
+#endif
 
 }  // namespace
 }  // namespace metal_candle

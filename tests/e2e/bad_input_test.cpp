@@ -165,10 +165,14 @@ TEST_F(BadInput, FlagsOutOfRange) {
       {{"--max-tokens", "0"}, "--max-tokens"},
       {{"--max-tokens", "x"}, "--max-tokens"},
       {{"--threads", "0"}, "--threads"},
+      {{"--threads", "1000000000"}, "1024"},
+      {{"--max-tokens", "4294967296"}, "1 to 1073741824"},
       {{"--ctx-size", "-5"}, "--ctx-size"},
       {{"--device", "tpu"}, "--device"},
       {{"--kv-dtype", "q2"}, "--kv-dtype"},
       {{"--seed", "x"}, "--seed"},
+      {{"--seed", "-1"}, "--seed"},
+      {{"--seed", "18446744073709551616"}, "--seed"},
       {{"--stop", ""}, "stop"},
       {{"--stop-token", "x"}, "--stop-token"},
       {{"--stop-token", "-1"}, "stop token -1"},
@@ -183,6 +187,18 @@ TEST_F(BadInput, FlagsOutOfRange) {
     SCOPED_TRACE(flags.front());
     expect_refused(generate(file, flags), 2, {part});
   }
+}
+
+TEST_F(BadInput, ANameThatIsTooLong) {
+  const std::string name(300, 'a');
+  for (const char* verb : {"generate", "tokenize", "score", "inspect", "embed", "train"}) {
+    std::vector<std::string> command{verb, "--model", name};
+    if (std::string(verb) == "train")
+      command.insert(command.end(), {"--data", name, "--output", dir_ / "out"});
+    SCOPED_TRACE(verb);
+    expect_refused(run_program(command), 2, {"aaaa", "too long"});
+  }
+  expect_refused(run_program({"inspect", "org/" + name}), 2, {"hf download"});
 }
 
 TEST_F(BadInput, NoVerbOrAnUnknownOne) {
