@@ -1,7 +1,8 @@
 // bench_adapters MODEL DIR [THREADS]: what adapters cost on a model with adapters in DIR: r8, r64 and so on,
 // which scripts/bench_adapters.py makes. Loading from a warm page cache, switching, and the overhead on
-// decoding and on prompts. `bench_adapters --resident ADAPTER COUNT`: the memory of many. Each round runs all
-// the cases, in another order every time; figures are medians of the rounds' own ratios.
+// decoding and on prompts. `bench_adapters --load DIR`: loading alone, in turn. `bench_adapters --resident
+// ADAPTER COUNT`: the memory of many. Each round runs all the cases, in another order every time; figures are
+// medians of the rounds' own ratios.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -125,6 +126,19 @@ std::size_t resident_bytes() {
   return resident * 4096;
 }
 
+// Adapters loaded again and again, as fast as it goes, by a process that runs nothing else.
+void loads(const std::string& directory) {
+  constexpr int kLoads = 41;
+  for (const char* name : {"r8", "r32", "r64"}) {
+    const std::string path = directory + "/" + name;
+    std::vector<double> times;
+    for (int i = 0; i < kLoads; ++i) times.push_back(seconds([&] { mc::Adapter::load(path); }));
+    const double bytes = static_cast<double>(mc::Adapter::load(path)->info().bytes);
+    std::printf("%-4s load %.2f ms (%.2f GB/s), the first %.2f ms\n", name, 1e3 * median(times),
+                1e-9 * bytes / median(times), 1e3 * times[0]);
+  }
+}
+
 // What `count` loads of one adapter take in memory.
 void resident(const std::string& path, int count) {
   mc::AdapterRegistry registry;
@@ -141,10 +155,15 @@ void resident(const std::string& path, int count) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: bench_adapters MODEL DIR [THREADS], or --resident ADAPTER [COUNT]\n");
+    std::fprintf(stderr,
+                 "usage: bench_adapters MODEL DIR [THREADS], or --load DIR, or --resident ADAPTER [COUNT]\n");
     return 2;
   }
   try {
+    if (std::string(argv[1]) == "--load") {
+      loads(argv[2]);
+      return 0;
+    }
     if (std::string(argv[1]) == "--resident") {
       resident(argv[2], argc > 3 ? std::atoi(argv[3]) : 1000);
       return 0;

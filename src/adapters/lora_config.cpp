@@ -40,19 +40,32 @@ bool is_off(const OrderedJson& v) {
   return v.is_null() || (v.is_boolean() && !v.get<bool>()) || ((v.is_array() || v.is_object()) && v.empty());
 }
 
+// No weight has a side as long as the largest.
+bool is_rank(double r) { return r >= 1 && r <= 1 << 30 && r == std::floor(r); }
+
+// Names are short: what needs more steps than this was made to need them.
+constexpr std::uint32_t kSteps = 100'000;
+
+Regex compile(const std::string& expression, const std::string& name) try {
+  return Regex(expression, kSteps);
+} catch (const Error& error) {
+  throw Error(error.code(), name + " is no expression that can be honoured");
+}
+
 bool contains(const auto& list, const std::string& key) {
   return std::ranges::any_of(list, [&](const char* name) { return key == name; });
 }
 
 }  // namespace
 
-FullMatch::FullMatch(const std::string& expression, const std::string& where) try
-    : regex_("\\A(?:" + expression + ")\\z") {
-} catch (const Error& error) {
-  throw Error(error.code(), where + ": " + quote(expression) + " is no expression that can be honoured");
-}
+FullMatch::FullMatch(const std::string& expression, const std::string& where)
+    : name_(where + ": " + quote(expression)), regex_(compile("\\A(?:" + expression + ")\\z", name_)) {}
 
-bool FullMatch::operator()(std::string_view text) const { return Regex::Search(regex_, text).next(); }
+bool FullMatch::operator()(std::string_view text) const try {
+  return Regex::Search(regex_, text).next();
+} catch (const Error& error) {
+  throw Error(error.code(), name_ + " takes too many steps on " + quote(text));
+}
 
 void LoraConfig::fail(ErrorCode code, const std::string& field, const std::string& why) const {
   throw Error(code, file_ + ": " + field + ": " + why);
@@ -116,20 +129,22 @@ void LoraConfig::read(const OrderedJson& json) {
     return out;
   };
   number("r", r_);
-  if (!(r_ >= 1) || r_ != std::floor(r_))
-    fail(ErrorCode::malformed_file, "r", "expected a rank of 1 or more");
+  if (!is_rank(r_)) fail(ErrorCode::malformed_file, "r", "expected a rank of 1 or more");
   number("lora_alpha", alpha_);
   flag("use_rslora", use_rslora_);
   flag("use_dora", use_dora_);
   flag("lora_bias", lora_bias_);
   rank_pattern_ = patterns(json, "rank_pattern");
+  for (const auto& [matches, r] : rank_pattern_)
+    if (!is_rank(r)) fail(ErrorCode::malformed_file, "rank_pattern", "expected ranks of 1 or more");
   alpha_pattern_ = patterns(json, "alpha_pattern");
   target_ = modules(json, "target_modules");
   exclude_ = modules(json, "exclude_modules");
   for (const std::string& name : texts("modules_to_save"))
     saved_.emplace_back("(.*\\.)?" + name + "(\\..*)?", file_ + ": modules_to_save");
   for (const std::string& pattern : texts("layers_pattern"))
-    layers_patterns_.emplace_back("\\A(?:.*?\\.)?(?:" + pattern + ")\\.(?=[0-9]+\\.)");
+    layers_patterns_.push_back(compile("\\A(?:.*?\\.)?(?:" + pattern + ")\\.(?=[0-9]+\\.)",
+                                       file_ + ": layers_pattern: " + quote(pattern)));
   if (json.contains("layers_to_transform") && !json["layers_to_transform"].is_null()) {
     const OrderedJson& value = json["layers_to_transform"];
     const auto add = [&](const OrderedJson& layer) {
@@ -190,7 +205,9 @@ LoraConfig::Modules LoraConfig::modules(const OrderedJson& json, const char* key
     std::string lower = text;
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     out.all_linear = lower == "all-linear";
-    if (!out.all_linear) out.expression.emplace(text, file_ + ": " + key);
+    if (out.all_linear) return out;
+    compile(text, file_ + ": " + key + ": " + quote(text));  // alone: no bracket may close the one around it
+    out.expression.emplace(text, file_ + ": " + key);
     return out;
   }
   if (!value.is_array()) fail(ErrorCode::malformed_file, key, "expected a list of names or an expression");

@@ -19,9 +19,11 @@ class FullMatch {
  public:
   /// Throws Error(unsupported) naming `where`.
   FullMatch(const std::string& expression, const std::string& where);
+  /// Throws Error(unsupported) likewise if the expression takes too long.
   bool operator()(std::string_view text) const;
 
  private:
+  std::string name_;
   Regex regex_;
 };
 

@@ -126,7 +126,7 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
   return {"mlx", config.base_model, weights,
           [named, adapted = config.layers](WeightId id, std::uint32_t layers) {
             const bool of_model = id.role == WeightRole::embedding || id.role == WeightRole::lm_head;
-            return named(id) && (of_model || adapted < 1 || id.layer + adapted >= layers);
+            return named(id) && (of_model || adapted < 1 || adapted >= std::int64_t{layers} - id.layer);
           }};
 }
 

@@ -46,12 +46,11 @@ bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part
 void lora_pack_b(DType type, const std::byte* matrix, bool transposed, std::size_t rank, std::size_t n,
                  std::byte* b) {
   const std::size_t element = block_bytes(type);
-  for (std::size_t c = 0; c < n; c += kLoraTile, b += rank * kLoraTile * element) {
+  const std::size_t whole = transposed ? 0 : n / kLoraTile;
+  (element == 2 ? simd::transpose_16 : simd::transpose_32)(matrix, kLoraTile, rank, b, whole);
+  b += whole * kLoraTile * rank * element;
+  for (std::size_t c = whole * kLoraTile; c < n; c += kLoraTile, b += rank * kLoraTile * element) {
     const std::size_t columns = std::min(kLoraTile, n - c);
-    if (!transposed && columns == kLoraTile) {
-      (element == 2 ? simd::transpose_16 : simd::transpose_32)(matrix + c * rank * element, columns, rank, b);
-      continue;
-    }
     if (columns < kLoraTile) std::memset(b, 0, rank * kLoraTile * element);
     for (std::size_t j = 0; j < rank; ++j) {
       if (transposed) {

@@ -86,7 +86,7 @@ struct Regex::Code {
   }
 };
 
-Regex::Regex(const std::string& expression) : code_(std::make_unique<Code>()) {
+Regex::Regex(const std::string& expression, std::uint32_t steps) : code_(std::make_unique<Code>()) {
   if (find_invalid_utf8(expression) != expression.size())
     refuse(replace_invalid_utf8(expression), "is not UTF-8");
   if (expression.size() > 1 << 16) refuse(expression, "is longer than 64 KiB");
@@ -105,7 +105,7 @@ Regex::Regex(const std::string& expression) : code_(std::make_unique<Code>()) {
   }
   pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where there is no JIT, the interpreter runs
   code_->context = pcre2_match_context_create(nullptr);
-  pcre2_set_match_limit(code_->context, 10'000'000);
+  pcre2_set_match_limit(code_->context, steps);
   pcre2_set_heap_limit(code_->context, 64 * 1024);  // KiB
 }
 

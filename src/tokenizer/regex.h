@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,8 +13,11 @@ namespace metal_candle {
 /// A compiled expression. Immutable; any thread may search with its own Search.
 class Regex {
  public:
-  /// Throws Error(unsupported) naming the expression if it cannot be compiled or honoured.
-  explicit Regex(const std::string& expression);
+  static constexpr std::uint32_t kSteps = 10'000'000;
+
+  /// A search gives up after about `steps` steps of matching. Throws Error(unsupported) naming the expression
+  /// if it cannot be compiled or honoured.
+  explicit Regex(const std::string& expression, std::uint32_t steps = kSteps);
   ~Regex();
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
