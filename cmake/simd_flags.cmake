@@ -4,7 +4,7 @@ set(simd ${CMAKE_SOURCE_DIR}/src/kernels/simd)
 set(avx2 -mavx2 -mfma -mf16c)
 set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  list(APPEND avx512 -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 header trips it
+  list(APPEND avx512 -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC 12's own AVX-512 header trips them
 endif()
 
 # Products and sums stay as written: dequantization is bit-exact, and activations are the same on every target.
@@ -31,6 +31,10 @@ mc_simd_source("x86_64|AMD64" linear_avx512.cpp ${avx512})
 mc_simd_source("x86_64|AMD64" linear_avx512_vnni.cpp ${avx512} -mavx512vnni)
 mc_simd_source("x86_64|AMD64" linear_avx512_bf16.cpp ${avx512} -mavx512bf16)
 mc_simd_source("x86_64|AMD64" attention_avx512_bf16.cpp ${avx512} -mavx512bf16)
+mc_simd_source("x86_64|AMD64" gemm_avx512_fp16.cpp ${avx512} -mavx512fp16)
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set_source_files_properties(${simd}/gemm_avx512_bf16.cpp PROPERTIES HEADER_FILE_ONLY ON)  # needs no flags
+endif()
 mc_simd_source("x86_64|AMD64" content_hash_avx2.cpp ${avx2})
 mc_simd_source("aarch64|arm64" linear_neon.cpp)  # the whole build assumes dot products there (docs/kernels.md)
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

@@ -9,7 +9,7 @@
 namespace metal_candle {
 namespace {
 
-// n, k of W; 0: X·Wᵀ, 1: dY·W; 0: f32, 1: bf16, 2: Q4_1 weights.
+// n, k of W; 0: X·Wᵀ, 1: dY·W; 0: f32, 1: bf16, 2: Q4_1 weights; 0: f32, 1: 16-bit products.
 void step(benchmark::State& state) {
   const std::size_t m = 1024;
   const auto n = static_cast<std::size_t>(state.range(0)), k = static_cast<std::size_t>(state.range(1));
@@ -26,15 +26,15 @@ void step(benchmark::State& state) {
   const std::vector<float> x(m * in, 0.5f);
   std::vector<float> y(m * out);
   const GemmTerm term{{x.data(), in, 1}, &weight, !backward, in, 0, out};
-  for (auto _ : state) gemm({m, out, {&term, 1}, y.data(), out});
+  for (auto _ : state) gemm({m, out, {&term, 1}, y.data(), out, false, state.range(4) != 0});
   state.counters["GFLOPS"] = benchmark::Counter(2e-9 * static_cast<double>(m * n * k),
                                                 benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(step)
     ->UseRealTime()
-    ->ArgNames({"n", "k", "backward", "weight"})
-    ->ArgsProduct({{576, 960, 3072}, {576}, {0, 1}, {0, 1, 2}})
-    ->ArgsProduct({{576}, {1536}, {0, 1}, {0, 1, 2}});
+    ->ArgNames({"n", "k", "backward", "weight", "half"})
+    ->ArgsProduct({{576, 960, 3072}, {576}, {0, 1}, {0, 1, 2}, {0, 1}})
+    ->ArgsProduct({{576}, {1536}, {0, 1}, {0, 1, 2}, {0, 1}});
 
 }  // namespace
 }  // namespace metal_candle

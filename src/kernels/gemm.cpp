@@ -9,164 +9,159 @@
 namespace metal_candle {
 namespace {
 
-constexpr std::size_t kDepth = 256;         // k of one block: a panel of B and the rows of A fit L1
-constexpr std::size_t kBlockColumns = 256;  // columns of one block
-constexpr std::size_t kBlockRows = 768;     // rows of A that stay in L2 while panels of B pass
-constexpr std::size_t kTasksPerThread = 4;
+constexpr std::size_t kBlockColumns = 768;  // for which A is packed once
+constexpr std::size_t kBlockRows = 1152;    // for which B is; A's block stays in L2 while panels of B pass
+constexpr std::size_t kPackRows = 48;       // of A in one task: whole tiles of every kernel
+constexpr std::size_t kTasksPerThread = 8;
 
 struct Range {
   std::size_t begin, end;
+  std::size_t size() const { return end - begin; }
 };
 
-// Packs rows [k, k + depth) of B, columns [columns.begin, columns.end) of C, into panels of `width` columns;
-// columns of C outside the term are zero.
-void pack(const GemmTerm& term, std::size_t k, std::size_t depth, Range columns, std::size_t width, bool bf16,
-          float* out, float* scratch) {
-  const float* rows[simd::kMaxGemmColumns];
-  const Range own{std::max(columns.begin, term.begin), std::min(columns.end, term.end)};
-  if (!term.b_transposed) {
-    const std::size_t count = own.end - own.begin;
-    for (std::size_t p = 0; p < depth; ++p) {
-      const float* row = term.b->row(k + p, own.begin - term.begin, count, scratch);
-      for (std::size_t j = columns.begin; j < columns.end; j += width) {
-        float* to = out + (j - columns.begin) * depth + p * width;
-        const Range part{std::max(j, own.begin), std::min(j + width, own.end)};
-        if (part.begin == j && part.end == j + width) {
-          std::memcpy(to, row + (j - own.begin), width * sizeof(float));
-          continue;
-        }
-        std::fill_n(to, width, 0.0f);
-        if (part.begin < part.end)
-          std::memcpy(to + (part.begin - j), row + (part.begin - own.begin),
-                      (part.end - part.begin) * sizeof(float));
-      }
-    }
-  } else {
-    for (std::size_t j = columns.begin; j < columns.end; j += width, out += width * depth) {
-      const std::size_t last = std::min(j + width, columns.end);
-      std::size_t zeros = 0;
-      for (std::size_t i = j; i < last; ++i) {
-        float* space = scratch + (i - j) * depth;
-        if (i >= own.begin && i < own.end) {
-          rows[i - j] = term.b->row(i - term.begin, k, depth, space);
-        } else {
-          std::fill_n(space, depth, 0.0f);
-          rows[i - j] = space;
-          ++zeros;
-        }
-      }
-      if (zeros == last - j)
-        std::fill_n(out, width * depth, 0.0f);
-      else
-        simd::gemm_pack_transposed(rows, last - j, depth, width, out);
-    }
-    out -= (columns.end - columns.begin + width - 1) / width * width * depth;
-  }
-  if (bf16) {
-    const std::size_t floats = (columns.end - columns.begin + width - 1) / width * width * depth;
-    simd::round_to_bf16(out, floats, out);
-  }
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+std::size_t round_up(std::size_t a, std::size_t b) { return ceil_div(a, b) * b; }
+
+// The largest part when n is cut evenly into parts of at most `most`, a multiple of `unit`.
+std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit) {
+  const std::size_t whole = most / unit * unit, parts = std::max(ceil_div(n, whole), std::size_t{1});
+  return std::min(whole, round_up(ceil_div(n, parts), unit));
 }
 
-// A tile of rows of A in memory of its own: rounded, or gathered from a transposed matrix, whose rows would
-// each touch a page per element.
-void copy_rows(const simd::GemmRows& a, std::size_t rows, std::size_t depth, bool bf16, float* out) {
-  if (a.k_stride == 1) {
-    for (std::size_t i = 0; i < rows; ++i)
-      simd::round_to_bf16(a.data + i * a.row_stride, depth, out + i * depth);
+// Rows [k, k + depth) of B as one panel [depth][width] for columns [column, column + width) of C; columns
+// outside the term are zero.
+void fill_panel(const GemmTerm& term, std::size_t k, std::size_t depth, std::size_t column, std::size_t width,
+                float* out) {
+  thread_local Scratch memory;
+  const std::size_t begin = std::clamp(term.begin, column, column + width);
+  const std::size_t end = std::clamp(term.end, begin, column + width);
+  const std::size_t first = begin - column, count = end - begin;
+  if (count < width) std::fill_n(out, depth * width, 0.0f);
+  if (count == 0) return;
+  if (!term.b_transposed) {
+    for (std::size_t p = 0; p < depth; ++p) {
+      float* to = out + p * width + first;
+      const float* row = term.b->row(k + p, begin - term.begin, count, to);
+      if (row != to) std::memcpy(to, row, count * sizeof(float));
+    }
     return;
   }
-  for (std::size_t p = 0; p < depth; ++p)
-    for (std::size_t i = 0; i < rows; ++i) out[p * rows + i] = a.data[i * a.row_stride + p * a.k_stride];
-  if (bf16) simd::round_to_bf16(out, rows * depth, out);
+  const float* rows[simd::kMaxGemmColumns];
+  float* scratch = memory.get<float>(simd::kMaxGemmColumns * simd::kMaxGemmDepth);
+  for (std::size_t i = 0; i < count; ++i)
+    rows[i] = term.b->row(begin - term.begin + i, k, depth, scratch + i * depth);
+  if (count == width || first == 0) return simd::gemm_transpose(rows, count, depth, width, out);
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t p = 0; p < depth; ++p) out[p * width + first + i] = rows[i][p];
 }
 
-// What copy_rows wrote.
-simd::GemmRows copied_rows(const simd::GemmRows& a, std::size_t rows, std::size_t depth, const float* copy) {
-  return a.k_stride == 1 ? simd::GemmRows{copy, depth, 1} : simd::GemmRows{copy, 1, rows};
+void pack_panel(const simd::GemmKernel& kernel, const GemmTerm& term, std::size_t k, std::size_t depth,
+                std::size_t column, std::byte* out) {
+  thread_local Scratch memory;
+  float* panel =
+      kernel.pack_b ? memory.get<float>(kernel.columns * simd::kMaxGemmDepth) : reinterpret_cast<float*>(out);
+  fill_panel(term, k, depth, column, kernel.columns, panel);
+  if (kernel.pack_b) kernel.pack_b(panel, depth, out);
 }
 
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
-// Blocks of k of about one size, in whole blocks of 32 as quantized weights have them.
-std::size_t even_depth(std::size_t k) {
-  const std::size_t even = ceil_div(k, ceil_div(k, kDepth));
-  return std::min(kDepth, ceil_div(even, std::size_t{32}) * 32);
-}
-
-// One block of C, all of its sum.
-void block(const GemmCall& call, Range rows, Range columns, simd::GemmTile tile) {
-  thread_local Scratch panel_memory, row_memory, a_memory;
-  float* panels = panel_memory.get<float>((kBlockColumns + tile.columns) * kDepth);
-  float* scratch = row_memory.get<float>(std::max(kBlockColumns + tile.columns, tile.columns * kDepth));
-  const std::size_t block_rows = kBlockRows / tile.rows * tile.rows;
-  bool first = !call.accumulate;
-  for (const GemmTerm& term : call.terms) {
-    if (term.begin >= columns.end || term.end <= columns.begin) continue;
-    const std::size_t step = even_depth(term.k);
-    for (std::size_t k = 0; k < term.k; k += step) {
-      const std::size_t depth = std::min(step, term.k - k);
-      pack(term, k, depth, columns, tile.columns, call.bf16, panels, scratch);
-      // A panel of B stays in L1 while rows of A, which are fewer bytes, pass by from L2.
-      for (std::size_t top = rows.begin; top < rows.end; top += block_rows) {
-        const std::size_t bottom = std::min(top + block_rows, rows.end);
-        const bool copied = call.bf16 || term.a.k_stride != 1;
-        float* copies = copied ? a_memory.get<float>(block_rows * kDepth) : nullptr;
-        const auto rows_at = [&](std::size_t i) {
-          return simd::GemmRows{term.a.data + i * term.a.row_stride + k * term.a.k_stride, term.a.row_stride,
-                                term.a.k_stride};
-        };
-        for (std::size_t i = top; copied && i < bottom; i += tile.rows)
-          copy_rows(rows_at(i), std::min(tile.rows, bottom - i), depth, call.bf16,
-                    copies + (i - top) * kDepth);
-        for (std::size_t j = columns.begin; j < columns.end; j += tile.columns)
-          for (std::size_t i = top; i < bottom; i += tile.rows) {
-            const std::size_t count = std::min(tile.rows, bottom - i);
-            const simd::GemmRows a =
-                copied ? copied_rows(term.a, count, depth, copies + (i - top) * kDepth) : rows_at(i);
-            simd::gemm_tile_product(a, count, panels + (j - columns.begin) * depth, depth,
-                                    call.c + i * call.c_stride + j, call.c_stride,
-                                    std::min(tile.columns, columns.end - j), !first);
-          }
-      }
-      first = false;
+// Rows of A, tile by tile.
+void pack_rows(const simd::GemmKernel& kernel, const GemmRows& a, Range rows, std::size_t k,
+               std::size_t depth, std::byte* out) {
+  thread_local Scratch memory;
+  for (std::size_t i = rows.begin; i < rows.end; i += kernel.rows, out += kernel.a_bytes(depth)) {
+    const std::size_t count = std::min(kernel.rows, rows.end - i);
+    const float* from = a.data + i * a.row_stride + k * a.k_stride;
+    std::size_t stride = a.row_stride;
+    if (a.k_stride != 1) {
+      const float* lines[simd::kMaxGemmDepth];
+      for (std::size_t p = 0; p < depth; ++p) lines[p] = from + p * a.k_stride;
+      float* rows_of_a = memory.get<float>(kernel.rows * simd::kMaxGemmDepth);
+      simd::gemm_transpose(lines, depth, count, depth, rows_of_a);
+      from = rows_of_a;
+      stride = depth;
     }
+    kernel.pack_a(from, stride, count, depth, out);
   }
+}
+
+// Calls f(i) for i < n, on one thread or several.
+struct Serially {
+  template <typename F>
+  void operator()(std::size_t n, const F& f) const {
+    for (std::size_t i = 0; i < n; ++i) f(i);
+  }
+  std::size_t threads() const { return 1; }
+};
+struct OnPool {
+  template <typename F>
+  void operator()(std::size_t n, const F& f) const {
+    pool.parallel_for(n, 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) f(i);
+    });
+  }
+  std::size_t threads() const { return pool.size(); }
+  ThreadPool& pool;
+};
+
+// Every block of A and of B is packed once, by all threads, and then multiplied by all.
+template <class Each>
+void multiply(const GemmCall& call, const Each& each) {
+  thread_local Scratch a_memory, b_memory;
+  const simd::GemmKernel& kernel = call.half ? simd::gemm_half() : simd::gemm_f32();
+  const std::size_t block_rows = even_part(call.m, kBlockRows, kPackRows);
+  const std::size_t block_columns = even_part(call.n, kBlockColumns, kernel.columns);
+  const auto block = [&](Range rows, Range columns) {
+    bool first = !call.accumulate;
+    for (const GemmTerm& term : call.terms) {
+      const std::size_t step = even_part(term.k, simd::kMaxGemmDepth, 64);
+      for (std::size_t k = 0; k < term.k; k += step, first = false) {
+        const std::size_t depth = std::min(step, term.k - k);
+        const std::size_t a_bytes = kernel.a_bytes(depth), b_bytes = kernel.b_bytes(depth);
+        // Columns that the term leaves alone are multiplied by zero once, so that they hold something.
+        const Range own = first ? columns
+                                : Range{std::max(columns.begin, term.begin / kernel.columns * kernel.columns),
+                                        std::min(columns.end, term.end)};
+        if (own.begin >= own.end) continue;
+        const std::size_t panels = ceil_div(own.size(), kernel.columns);
+        const std::size_t tiles = ceil_div(rows.size(), kernel.rows);
+        const std::size_t row_tasks = ceil_div(rows.size(), kPackRows);
+        std::byte* a = a_memory.get<std::byte>(tiles * a_bytes);
+        std::byte* b = b_memory.get<std::byte>(panels * b_bytes);
+        each(panels + row_tasks, [&](std::size_t i) {
+          if (i < panels)
+            return pack_panel(kernel, term, k, depth, own.begin + i * kernel.columns, b + i * b_bytes);
+          const std::size_t top = (i - panels) * kPackRows;
+          pack_rows(kernel, term.a, {rows.begin + top, std::min(rows.begin + top + kPackRows, rows.end)}, k,
+                    depth, a + top / kernel.rows * a_bytes);
+        });
+        // A tile of A stays in L1 while panels of B pass by from L2.
+        const std::size_t parts = std::min(panels, ceil_div(kTasksPerThread * each.threads(), tiles));
+        each(tiles * parts, [&](std::size_t i) {
+          const std::size_t tile = i / parts, part = i % parts;
+          const std::size_t row = rows.begin + tile * kernel.rows;
+          for (std::size_t p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {
+            const std::size_t column = own.begin + p * kernel.columns;
+            kernel.product(a + tile * a_bytes, std::min(kernel.rows, rows.end - row), b + p * b_bytes, depth,
+                           call.c + row * call.c_stride + column, call.c_stride,
+                           std::min(kernel.columns, own.end - column), !first);
+          }
+        });
+      }
+    }
+  };
+  for (std::size_t i = 0; i < call.m; i += block_rows)
+    for (std::size_t j = 0; j < call.n; j += block_columns)
+      block({i, std::min(i + block_rows, call.m)}, {j, std::min(j + block_columns, call.n)});
 }
 
 }  // namespace
 
-void gemm_serial(const GemmCall& call) {
-  const simd::GemmTile tile = simd::gemm_tile();
-  for (std::size_t j = 0; j < call.n; j += kBlockColumns)
-    block(call, {0, call.m}, {j, std::min(j + kBlockColumns, call.n)}, tile);
-}
+void gemm_serial(const GemmCall& call) { multiply(call, Serially{}); }
 
 void gemm(const GemmCall& call) {
   ThreadPool& pool = compute_pool();
   if (pool.size() == 1) return gemm_serial(call);
-  const simd::GemmTile tile = simd::gemm_tile();
-  // Columns are shared out first, since a block of B is packed once for all its rows; few columns leave rows.
-  const std::size_t panels = ceil_div(call.n, tile.columns);
-  std::size_t column_parts = ceil_div(call.n, kBlockColumns);
-  if (panels >= pool.size()) {
-    column_parts = ceil_div(column_parts, pool.size()) * pool.size();
-    column_parts = std::min(std::max(column_parts, kTasksPerThread * pool.size()), panels);
-    column_parts = column_parts / pool.size() * pool.size();
-  }
-  const std::size_t row_tiles = ceil_div(call.m, tile.rows);
-  const std::size_t row_parts =
-      panels >= pool.size() ? 1 : std::min(row_tiles, kTasksPerThread * pool.size());
-  pool.parallel_for(column_parts * row_parts, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t task = begin; task < end; ++task) {
-      const std::size_t column = task % column_parts, row = task / column_parts;
-      const Range columns{panels * column / column_parts * tile.columns,
-                          std::min(panels * (column + 1) / column_parts * tile.columns, call.n)};
-      const Range rows{row_tiles * row / row_parts * tile.rows,
-                       std::min(row_tiles * (row + 1) / row_parts * tile.rows, call.m)};
-      block(call, rows, columns, tile);
-    }
-  });
+  multiply(call, OnPool{pool});
 }
 
 }  // namespace metal_candle

@@ -1,5 +1,6 @@
-// C = Σ A·B in f32, blocked for the caches, on the compute pool or on the caller's thread: every product of
-// training. B is read through a RowSource, so that stored weights become floats only inside the cache.
+// C = Σ A·B with f32 sums, blocked for the caches, on the compute pool or on the caller's thread: every
+// product of training. B is read through a RowSource, so that stored weights become floats only inside the
+// cache.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +31,15 @@ class FloatRows final : public RowSource {
   std::size_t stride_;
 };
 
+/// A[row, k] lies at data[row * row_stride + k * k_stride]; one of the strides is 1.
+struct GemmRows {
+  const float* data;
+  std::size_t row_stride, k_stride;
+};
+
 /// One A·B, added to columns [begin, end) of C.
 struct GemmTerm {
-  simd::GemmRows a;    ///< [m, k]
+  GemmRows a;          ///< [m, k]
   const RowSource* b;  ///< [k, end - begin], or its transpose [end - begin, k]
   bool b_transposed;
   std::size_t k;
@@ -46,7 +53,7 @@ struct GemmCall {
   float* c;                         ///< [m, n], rows c_stride apart; every column in some term
   std::size_t c_stride;
   bool accumulate = false;  ///< add to what C holds
-  bool bf16 = false;        ///< round A and B to bfloat16 first, as hardware of that type does; sums stay f32
+  bool half = false;        ///< 16-bit products (simd/gemm.h: gemm_half())
 };
 
 /// Shapes are the caller's to check; C overlaps no operand.

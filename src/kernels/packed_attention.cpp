@@ -47,7 +47,7 @@ std::size_t first_key(const AttentionSpec& spec, const PackedSequence& s, std::s
 }
 
 // c [rows, n] (+)= a · b or a · bᵀ.
-void product(const simd::GemmRows& a, std::size_t rows, const float* b, std::size_t b_stride, bool transposed,
+void product(const GemmRows& a, std::size_t rows, const float* b, std::size_t b_stride, bool transposed,
              std::size_t k, std::size_t n, float* c, std::size_t c_stride, bool accumulate, bool bf16) {
   const FloatRows source(b, b_stride);
   const GemmTerm term{a, &source, transposed, k, 0, n};

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <limits>
+#include <string>
 
 #include "kernels/compute_pool.h"
 #include "kernels/simd/half.h"
@@ -25,7 +28,7 @@ struct Shape {
 // A sum of k products in f32 is off by at most k rounding errors of the partial sums, in practice by sqrt(k).
 double tolerance(std::size_t k) { return 4e-6 * std::sqrt(static_cast<double>(k)); }
 
-void check(const Shape& s, bool round, bool accumulate) {
+void check(const Shape& s, bool accumulate) {
   SCOPED_TRACE(std::to_string(s.m) + " x " + std::to_string(s.n) + " x " + std::to_string(s.k));
   const auto a = normal_floats(s.m * s.k, 1), b = normal_floats(s.n * s.k, 2);
   const std::size_t stride = s.n + 3;
@@ -34,14 +37,14 @@ void check(const Shape& s, bool round, bool accumulate) {
   const FloatRows rows(b.data(), s.b_transposed ? s.k : s.n);
   const GemmTerm term{
       {a.data(), s.a_transposed ? 1 : s.k, s.a_transposed ? s.m : 1}, &rows, s.b_transposed, s.k, 0, s.n};
-  gemm({s.m, s.n, {&term, 1}, c.data(), stride, accumulate, round});
+  gemm({s.m, s.n, {&term, 1}, c.data(), stride, accumulate});
   for (std::size_t i = 0; i < s.m; ++i) {
     for (std::size_t j = 0; j < s.n; ++j) {
       double sum = accumulate ? before[i * stride + j] : 0;
       for (std::size_t p = 0; p < s.k; ++p) {
         const float x = a[s.a_transposed ? p * s.m + i : i * s.k + p];
         const float y = b[s.b_transposed ? j * s.k + p : p * s.n + j];
-        sum += round ? static_cast<double>(bf16(x)) * bf16(y) : static_cast<double>(x) * y;
+        sum += static_cast<double>(x) * y;
       }
       ASSERT_NEAR(c[i * stride + j], sum, tolerance(s.k) * 4) << i << ", " << j;
     }
@@ -62,13 +65,117 @@ TEST(Gemm, EveryOrientationAndRemainder) {
                                       {64, 300, 257},
                                       {3, 520, 40},
                                       {40, 3, 600}})
-          check({m, n, k, at, bt}, false, at != bt);
+          check({m, n, k, at, bt}, at != bt);
   });
 }
 
-TEST(Gemm, RoundsToBf16) {
+// c = a · b with 16-bit products, and what it should be: in double, and with operands rounded to bfloat16.
+struct HalfProduct {
+  std::size_t m, n, k;
+  std::vector<float> a, b;  // [m, k], [k, n]
+  std::vector<float> c;
+
+  void run(bool a_transposed, bool b_transposed, std::vector<float> start = {}) {
+    std::vector<float> at(m * k), bt(n * k);
+    for (std::size_t p = 0; p < k; ++p) {
+      for (std::size_t i = 0; i < m; ++i) at[p * m + i] = a[i * k + p];
+      for (std::size_t j = 0; j < n; ++j) bt[j * k + p] = b[p * n + j];
+    }
+    const FloatRows rows(b_transposed ? bt.data() : b.data(), b_transposed ? k : n);
+    const GemmTerm term{
+        a_transposed ? GemmRows{at.data(), 1, m} : GemmRows{a.data(), k, 1}, &rows, b_transposed, k, 0, n};
+    c = start.empty() ? std::vector<float>(m * n) : start;
+    gemm({m, n, {&term, 1}, c.data(), n, !start.empty(), true});
+  }
+  double exact(std::size_t i, std::size_t j) const {
+    double sum = 0;
+    for (std::size_t p = 0; p < k; ++p) sum += static_cast<double>(a[i * k + p]) * b[p * n + j];
+    return sum;
+  }
+  double rounded(std::size_t i, std::size_t j) const {
+    double sum = 0;
+    for (std::size_t p = 0; p < k; ++p) sum += static_cast<double>(bf16(a[i * k + p])) * bf16(b[p * n + j]);
+    return sum;
+  }
+};
+
+// Row by row, the error is at most that of rounding both operands to bfloat16.
+void check_half(HalfProduct& x, bool a_transposed, bool b_transposed) {
+  SCOPED_TRACE(std::to_string(x.m) + " x " + std::to_string(x.n) + " x " + std::to_string(x.k));
+  x.run(a_transposed, b_transposed);
+  for (std::size_t i = 0; i < x.m; ++i) {
+    double error = 0, allowed = 0, size = 0;
+    for (std::size_t j = 0; j < x.n; ++j) {
+      const double sum = x.exact(i, j);
+      error += (x.c[i * x.n + j] - sum) * (x.c[i * x.n + j] - sum);
+      allowed += (x.rounded(i, j) - sum) * (x.rounded(i, j) - sum);
+      size += sum * sum;
+    }
+    ASSERT_GT(size, 0);
+    ASSERT_LE(std::sqrt(error), 1.05 * std::sqrt(allowed) + 1e-5 * std::sqrt(size)) << "row " << i;
+  }
+}
+
+TEST(GemmHalf, IsAsGoodAsOperandsOfBf16) {
   on_every_target([] {
-    for (const bool t : {false, true}) check({30, 70, 300, t, t}, true, false);
+    for (const auto& [m, n, k] : {std::array<std::size_t, 3>{12, 64, 64}, {14, 200, 300}, {5, 130, 1000}})
+      for (const bool t : {false, true}) {
+        HalfProduct x{m, n, k, normal_floats(m * k, 1), normal_floats(n * k, 2), {}};
+        check_half(x, t, !t);
+      }
+  });
+}
+
+// Rows may be of any size, and so may B as a whole: gradients are small.
+TEST(GemmHalf, ScaleDoesNotMatter) {
+  on_every_target([] {
+    HalfProduct x{20, 100, 300, normal_floats(20 * 300, 1), normal_floats(100 * 300, 2), {}};
+    for (std::size_t i = 0; i < x.m; ++i)
+      for (std::size_t p = 0; p < x.k; ++p)
+        x.a[i * x.k + p] = std::ldexp(x.a[i * x.k + p], static_cast<int>(i) * 8 - 80);
+    for (float& value : x.b) value = std::ldexp(value, -30);
+    check_half(x, false, false);
+    for (float& value : x.b) value = std::ldexp(value, 70);
+    check_half(x, false, true);
+  });
+}
+
+// Sums of one sign grow, and with them a short sum's roundings: still less than rounding the result to
+// bfloat16.
+TEST(GemmHalf, OneSign) {
+  on_every_target([] {
+    HalfProduct x{13, 70, 600, normal_floats(13 * 600, 1), normal_floats(70 * 600, 2), {}};
+    for (std::vector<float>* values : {&x.a, &x.b})
+      for (float& value : *values) value = std::abs(value);
+    x.run(false, false);
+    for (std::size_t i = 0; i < x.m; ++i)
+      for (std::size_t j = 0; j < x.n; ++j)
+        ASSERT_NEAR(x.c[i * x.n + j], x.exact(i, j), 0x1p-9 * x.exact(i, j)) << i << ", " << j;
+  });
+}
+
+TEST(GemmHalf, AccumulatesInF32AndStaysWithinTheColumns) {
+  on_every_target([] {
+    HalfProduct x{3, 5, 7, std::vector<float>(21, 1.0f), std::vector<float>(35, 0x1p-12f), {}};
+    x.run(false, false, std::vector<float>(15, 1.0f));
+    for (const float value : x.c) EXPECT_EQ(value, 1.0f + 7 * 0x1p-12f);
+  });
+}
+
+TEST(GemmHalf, WhatIsNotANumberStaysSo) {
+  on_every_target([] {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      HalfProduct x{2, 40, 100, normal_floats(200, 1), normal_floats(4000, 2), {}};
+      x.a[150] = bad;
+      x.run(false, true);
+      EXPECT_TRUE(std::isfinite(x.c[0]));
+      EXPECT_FALSE(std::isfinite(x.c[45]));
+      x.a[150] = 1;
+      x.b[7] = bad;
+      x.run(false, false);
+      EXPECT_FALSE(std::isfinite(x.c[7]));
+    }
   });
 }
 

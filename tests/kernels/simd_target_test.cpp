@@ -11,9 +11,9 @@
 namespace metal_candle::simd {
 namespace {
 
-constexpr SimdTarget kAll[] = {SimdTarget::scalar, SimdTarget::avx2,        SimdTarget::avx2_vnni,
-                               SimdTarget::avx512, SimdTarget::avx512_vnni, SimdTarget::avx512_bf16,
-                               SimdTarget::neon};
+constexpr SimdTarget kAll[] = {SimdTarget::scalar,      SimdTarget::avx2,        SimdTarget::avx2_vnni,
+                               SimdTarget::avx512,      SimdTarget::avx512_vnni, SimdTarget::avx512_bf16,
+                               SimdTarget::avx512_fp16, SimdTarget::neon};
 
 TEST(SimdTargetTest, NamesRoundTrip) {
   for (SimdTarget target : kAll) EXPECT_EQ(parse_target(name(target)), target);

@@ -2,6 +2,8 @@
 
 #include <hwy/cache_control.h>
 
+#include <cstring>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/gemm.cpp"
 #include "hwy/foreach_target.h"
@@ -22,11 +24,9 @@ constexpr int kRows = 12;
 constexpr int kRows = kLanes == 16 ? 12 : 6;
 #endif
 
-void Tile(GemmTile* out) { *out = {static_cast<std::size_t>(kRows), kColumns}; }
-
 template <int rows>
-void Product(const GemmRows& a, const float* HWY_RESTRICT b, std::size_t k, float* HWY_RESTRICT c,
-             std::size_t c_stride, bool accumulate) {
+void Rows(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::size_t k, float* HWY_RESTRICT c,
+          std::size_t c_stride, bool accumulate) {
   const F32 d;
   V32 low[rows], high[rows];
 #pragma GCC unroll 16
@@ -35,13 +35,11 @@ void Product(const GemmRows& a, const float* HWY_RESTRICT b, std::size_t k, floa
     hwy::Prefetch(c + static_cast<std::size_t>(i) * c_stride);
     hwy::Prefetch(c + static_cast<std::size_t>(i) * c_stride + kLanes);
   }
-  const float* HWY_RESTRICT at = a.data;
-  const std::size_t step = a.k_stride, stride = a.row_stride;
-  for (std::size_t p = 0; p < k; ++p, b += kColumns, at += step) {
+  for (std::size_t p = 0; p < k; ++p, b += kColumns) {
     const V32 b0 = hn::LoadU(d, b), b1 = hn::LoadU(d, b + kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const V32 x = hn::Set(d, at[static_cast<std::size_t>(i) * stride]);
+      const V32 x = hn::Set(d, a[static_cast<std::size_t>(i) * k + p]);
       low[i] = hn::MulAdd(x, b0, low[i]);
       high[i] = hn::MulAdd(x, b1, high[i]);
     }
@@ -62,23 +60,24 @@ void Product(const GemmRows& a, const float* HWY_RESTRICT b, std::size_t k, floa
   }
 }
 
-void TileProduct(const GemmRows& a, std::size_t rows, const float* b, std::size_t k, float* c,
-                 std::size_t c_stride, std::size_t columns, bool accumulate) {
-  using Kernel = void (*)(const GemmRows&, const float*, std::size_t, float*, std::size_t, bool);
+void Product(const std::byte* a_bytes, std::size_t rows, const std::byte* b_bytes, std::size_t k, float* c,
+             std::size_t c_stride, std::size_t columns, bool accumulate) {
+  const auto *a = reinterpret_cast<const float*>(a_bytes), *b = reinterpret_cast<const float*>(b_bytes);
+  using Kernel = void (*)(const float*, const float*, std::size_t, float*, std::size_t, bool);
   static constexpr Kernel kKernels[] = {
-    &Product<1>,
-    &Product<2>,
-    &Product<3>,
-    &Product<4>,
-    &Product<5>,
-    &Product<6>,
+    &Rows<1>,
+    &Rows<2>,
+    &Rows<3>,
+    &Rows<4>,
+    &Rows<5>,
+    &Rows<6>,
 #if HWY_ARCH_ARM || HWY_MAX_BYTES == 64
-    &Product<7>,
-    &Product<8>,
-    &Product<9>,
-    &Product<10>,
-    &Product<11>,
-    &Product<12>,
+    &Rows<7>,
+    &Rows<8>,
+    &Rows<9>,
+    &Rows<10>,
+    &Rows<11>,
+    &Rows<12>,
 #endif
   };
   if (columns == kColumns) return kKernels[rows - 1](a, b, k, c, c_stride, accumulate);
@@ -90,8 +89,7 @@ void TileProduct(const GemmRows& a, std::size_t rows, const float* b, std::size_
 }
 
 // 4 x 4 words at a time.
-void PackTransposed(const float* const* rows, std::size_t count, std::size_t k, std::size_t width,
-                    float* out) {
+void Transpose(const float* const* rows, std::size_t count, std::size_t k, std::size_t width, float* out) {
   std::size_t j = 0;
 #if HWY_TARGET != HWY_SCALAR
   using D4 = hn::CappedTag<float, 4>;
@@ -131,32 +129,50 @@ void RoundToBf16(const float* x, std::size_t n, float* out) {
   });
 }
 
+void PackRows(const float* a, std::size_t stride, std::size_t count, std::size_t k, std::byte* out) {
+  for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * k * 4, a + i * stride, k * 4);
+}
+
+void PackRoundedRows(const float* a, std::size_t stride, std::size_t count, std::size_t k, std::byte* out) {
+  for (std::size_t i = 0; i < count; ++i)
+    RoundToBf16(a + i * stride, k, reinterpret_cast<float*>(out) + i * k);
+}
+
+void RoundPanel(const float* b, std::size_t k, std::byte* out) {
+  RoundToBf16(b, k * kColumns, reinterpret_cast<float*>(out));
+}
+
+const GemmKernel* Kernel(bool rounded) {
+  static constexpr GemmKernel kF32{kRows, kColumns, 4, 4, PackRows, nullptr, Product};
+  static constexpr GemmKernel kRounded{kRows, kColumns, 4, 4, PackRoundedRows, RoundPanel, Product};
+  return rounded ? &kRounded : &kF32;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace metal_candle::simd
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace metal_candle::simd {
-HWY_EXPORT(Tile);
-HWY_EXPORT(TileProduct);
-HWY_EXPORT(PackTransposed);
-HWY_EXPORT(RoundToBf16);
+#include "kernels/simd/gemm_avx512.h"
+#include "kernels/simd/target.h"
 
-GemmTile gemm_tile() noexcept {
-  GemmTile tile{};
-  HWY_DYNAMIC_DISPATCH(Tile)(&tile);
-  return tile;
+namespace metal_candle::simd {
+HWY_EXPORT(Kernel);
+HWY_EXPORT(Transpose);
+
+const GemmKernel& gemm_f32() noexcept { return *HWY_DYNAMIC_DISPATCH(Kernel)(false); }
+
+const GemmKernel& gemm_half() noexcept {
+#if defined(__x86_64__)
+  if (active_target() == SimdTarget::avx512_bf16) return kGemmAvx512Bf16;
+  if (active_target() == SimdTarget::avx512_fp16) return kGemmAvx512Fp16;
+#endif
+  return *HWY_DYNAMIC_DISPATCH(Kernel)(true);
 }
-void gemm_tile_product(const GemmRows& a, std::size_t rows, const float* b, std::size_t k, float* c,
-                       std::size_t c_stride, std::size_t columns, bool accumulate) {
-  HWY_DYNAMIC_DISPATCH(TileProduct)(a, rows, b, k, c, c_stride, columns, accumulate);
-}
-void gemm_pack_transposed(const float* const* rows, std::size_t count, std::size_t k, std::size_t width,
-                          float* out) {
-  HWY_DYNAMIC_DISPATCH(PackTransposed)(rows, count, k, width, out);
-}
-void round_to_bf16(const float* x, std::size_t n, float* out) {
-  HWY_DYNAMIC_DISPATCH(RoundToBf16)(x, n, out);
+
+void gemm_transpose(const float* const* rows, std::size_t count, std::size_t k, std::size_t width,
+                    float* out) {
+  HWY_DYNAMIC_DISPATCH(Transpose)(rows, count, k, width, out);
 }
 
 }  // namespace metal_candle::simd

@@ -17,6 +17,7 @@ const LinearTable& table() noexcept {
 #if defined(__x86_64__)
   switch (active_target()) {
     case SimdTarget::avx512_bf16:
+    case SimdTarget::avx512_fp16:
     case SimdTarget::avx512_vnni: return kLinearAvx512Vnni;
     case SimdTarget::avx512: return kLinearAvx512;
     case SimdTarget::avx2_vnni: return kLinearAvx2Vnni;

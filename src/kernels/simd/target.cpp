@@ -1,6 +1,9 @@
 #include "kernels/simd/target.h"
 
 #include <hwy/targets.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -12,9 +15,9 @@
 namespace metal_candle::simd {
 namespace {
 
-constexpr SimdTarget kAll[] = {SimdTarget::scalar, SimdTarget::avx2,        SimdTarget::avx2_vnni,
-                               SimdTarget::avx512, SimdTarget::avx512_vnni, SimdTarget::avx512_bf16,
-                               SimdTarget::neon};
+constexpr SimdTarget kAll[] = {SimdTarget::scalar,      SimdTarget::avx2,        SimdTarget::avx2_vnni,
+                               SimdTarget::avx512,      SimdTarget::avx512_vnni, SimdTarget::avx512_bf16,
+                               SimdTarget::avx512_fp16, SimdTarget::neon};
 constexpr int kUnset = -1;
 
 // METAL_CANDLE_SIMD, read once.
@@ -34,6 +37,14 @@ const Wish& wish() noexcept {
   return wish;
 }
 
+#if defined(__x86_64__)
+// Not a name that every compiler's __builtin_cpu_supports knows.
+bool cpuid_has_fp16() noexcept {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 23 & 1) != 0;
+}
+#endif
+
 bool reported(SimdTarget target) noexcept {
 #if defined(__x86_64__)
   // GCC's checks include the operating system's: registers that it does not save count as missing.
@@ -49,6 +60,7 @@ bool reported(SimdTarget target) noexcept {
     case SimdTarget::avx512: return avx512;
     case SimdTarget::avx512_vnni: return vnni;
     case SimdTarget::avx512_bf16: return vnni && __builtin_cpu_supports("avx512bf16");
+    case SimdTarget::avx512_fp16: return vnni && cpuid_has_fp16();
     case SimdTarget::neon: return false;
   }
   return false;
@@ -74,20 +86,22 @@ void restrict_highway(SimdTarget target) {
 #endif
 }
 
-// Whether a product of bfloat16 pairs beats two of f32: Zen 4 and 5 start as many of either, Intel's cores a
-// quarter (Emerald Rapids: 88 GFLOPS a thread beside 178 in f32, bench/limits).
-bool bf16_pays() noexcept {
+// Products of bfloat16 pairs: Zen 4 and 5 start as many as of f32, Intel's cores a quarter (Emerald Rapids:
+// 88 GFLOPS a thread beside 178 in f32, bench/limits). Float16 stands aside for them: their sums are f32.
+bool pays(SimdTarget target) noexcept {
 #if defined(__x86_64__)
-  return __builtin_cpu_is("amd");
-#else
-  return false;
+  const bool bf16_pays = __builtin_cpu_is("amd") && machine_runs(SimdTarget::avx512_bf16);
+  if (target == SimdTarget::avx512_bf16) return bf16_pays;
+  if (target == SimdTarget::avx512_fp16) return !bf16_pays;
 #endif
+  (void)target;
+  return true;
 }
 
 SimdTarget first_target() noexcept {
   SimdTarget best = SimdTarget::scalar;
   for (SimdTarget target : kAll) {
-    if (machine_runs(target) && (target != SimdTarget::avx512_bf16 || bf16_pays())) best = target;
+    if (machine_runs(target) && pays(target)) best = target;
   }
   if (const auto wished = wish().target; wished && machine_runs(*wished)) {
     restrict_highway(*wished);
@@ -111,6 +125,7 @@ std::string_view name(SimdTarget target) noexcept {
     case SimdTarget::avx512: return "avx512";
     case SimdTarget::avx512_vnni: return "avx512_vnni";
     case SimdTarget::avx512_bf16: return "avx512_bf16";
+    case SimdTarget::avx512_fp16: return "avx512_fp16";
     case SimdTarget::neon: return "neon";
   }
   return "unknown";
