@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "metal_candle/adapter.h"
 #include "metal_candle/error.h"
 
 namespace metal_candle {
@@ -52,6 +53,7 @@ struct EmbedOptions {
   std::size_t dimensions = 0;  ///< Keep only the first so many (Matryoshka models), normalised anew; 0: all.
   bool normalize = false;      ///< L2-normalise even where the model does not.
   Truncation truncation = Truncation::right;
+  AdapterChoice adapters = {};  ///< LoRA adapters of these texts; nothing said: the applied one.
   /// Called on the calling thread with the share of texts done, 0..1. What it throws ends the call.
   std::function<void(double)> progress = {};
 };
@@ -67,11 +69,10 @@ struct Embeddings {
 
 /// Turns texts into vectors. Thread-safe: concurrent calls take turns on the compute threads. A text's vector
 /// is the same alone and in any batch.
-class EmbeddingModel {
+class EmbeddingModel : public ApplyAdapter {
  public:
   /// A directory in the layout of sentence-transformers or Hugging Face, a .safetensors file in one, or a
-  /// GGUF
-  /// (`bert`, `nomic-bert`), or a name in the local Hugging Face cache. Throws Error(not_found |
+  /// GGUF (`bert`, `nomic-bert`), or a name in the local Hugging Face cache. Throws Error(not_found |
   /// malformed_file | unsupported | out_of_memory).
   static std::shared_ptr<EmbeddingModel> load(const std::filesystem::path& path,
                                               const EmbeddingLoadOptions& options = {});
@@ -79,7 +80,7 @@ class EmbeddingModel {
   /// downloaded: Error(not_found) says what is missing.
   static std::shared_ptr<EmbeddingModel> load(EmbeddingModelType type,
                                               const EmbeddingLoadOptions& options = {});
-  ~EmbeddingModel();
+  ~EmbeddingModel() override;
   EmbeddingModel(const EmbeddingModel&) = delete;
   EmbeddingModel& operator=(const EmbeddingModel&) = delete;
 
@@ -95,6 +96,11 @@ class EmbeddingModel {
   Embeddings embed(std::span<const std::string> texts, const EmbedOptions& options = {}) const;
   /// One text's vector.
   std::vector<float> embed(std::string_view text, const EmbedOptions& options = {}) const;
+
+  // ApplyAdapter: what calls use that do not choose for themselves.
+  void apply_adapter(std::shared_ptr<const Adapter> adapter, float scale = 1) override;
+  void remove_adapter() noexcept override;
+  bool has_adapter() const noexcept override;
 
  private:
   class Impl;

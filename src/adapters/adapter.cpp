@@ -18,7 +18,7 @@ AdapterInfo describe(const AdapterFile& file, const std::string& path) {
   info.bytes = file.weights->bytes();
   for (const LoraModule& m : file.weights->modules()) {
     const char* kind = !m.magnitude.empty() ? "dora" : m.delta.rank > 0 ? "lora" : "replaced";
-    info.modules.push_back({module_name(m.id), kind, static_cast<std::uint32_t>(m.delta.rank),
+    info.modules.push_back({file.weights->name(m.id), kind, static_cast<std::uint32_t>(m.delta.rank),
                             m.delta.rank > 0 ? m.delta.scale : 0, m.bytes});
   }
   return info;
@@ -69,6 +69,8 @@ void Adapter::save(const std::filesystem::path& path, std::string_view format,
     return LoraWeights::ordered(file.weights, order, base.head_dim, info().path);
   };
   if (format == "peft") return write_peft(path, *ordered(RotaryOrder::halves), file.base_model);
+  if (file.weights->names().encoder() && (format == "mlx" || format == "gguf"))
+    throw Error(ErrorCode::unsupported, info().path + ": it is for an encoder; only peft says that");
   if (format == "mlx") return write_mlx(path, *ordered(RotaryOrder::halves));
   if (format != "gguf")
     throw Error(ErrorCode::invalid_argument,
@@ -95,12 +97,13 @@ std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adap
   std::map<WeightId, AdapterDifference> modules;
   std::map<WeightId, LowRank> differences;
   const auto add = [&](const Adapter& adapter, double sign, double AdapterDifference::*norm) {
+    const ModuleNames& names = adapter.impl().file.weights->names();
     for (const LoraModule& m : adapter.impl().file.weights->modules()) {
-      const LoraFactors factors = LoraFactors::of(m);
+      const LoraFactors factors = LoraFactors::of(m, names);
       const double scale = static_cast<double>(m.delta.scale);
       LowRank alone;
       alone.add(factors, scale);
-      modules[m.id].module = module_name(m.id);
+      modules[m.id].module = names.name(m.id);
       modules[m.id].*norm = alone.norm();
       differences[m.id].add(factors, sign * scale);
     }

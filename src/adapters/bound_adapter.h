@@ -3,6 +3,7 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -21,6 +22,7 @@ struct BoundAdapter {
   };
   std::shared_ptr<const LoraWeights> weights;  ///< what the deltas view
   std::vector<std::vector<float>> gains;       ///< likewise
+  std::vector<std::vector<std::byte>> slices;  ///< likewise, where a module is several of the model's
   std::vector<Entry> entries;                  ///< by place
   std::vector<std::uint32_t> first;            ///< [places + 1]: where each place's entries begin
 

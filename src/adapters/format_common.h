@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,10 +13,10 @@ namespace metal_candle {
 /// adapter_config.json of the directory. Throws Error(not_found) naming it.
 std::string read_adapter_config(const std::filesystem::path& directory);
 
-/// The id of a module that can be adapted: the seven projections, the embedding, the output layer. Throws
-/// Error(unsupported) naming `tensor` for any other.
-WeightId adaptable_module(NameScheme scheme, std::string_view name, const std::string& file,
-                          std::string_view tensor);
+/// `id`, what `name` was parsed as, of a module that can be adapted: the projections, the embedding, the
+/// output layer. Throws Error(unsupported) naming `tensor` for any other.
+WeightId adaptable(std::optional<WeightId> id, std::string_view name, const std::string& file,
+                   std::string_view tensor);
 
 bool is_adaptable(WeightRole role) noexcept;
 

@@ -18,7 +18,7 @@ ModuleTable::ModuleTable(const LoraWeights& weights, std::function<bool(WeightId
   for (unsigned role = 0; role < kWeightRoles; ++role) {
     const auto id = static_cast<WeightRole>(role);
     if (!is_adaptable(id)) continue;
-    const bool of_model = id == WeightRole::embedding || id == WeightRole::lm_head;
+    const bool of_model = !is_of_layer(id);
     if (of_model) of_model_ |= std::uint32_t{ask_({id})} << role;
     for (std::uint32_t layer = 0; !of_model && layer < layers; ++layer)
       layers_[layer] |= std::uint32_t{ask_({id, layer})} << role;
@@ -27,7 +27,7 @@ ModuleTable::ModuleTable(const LoraWeights& weights, std::function<bool(WeightId
 
 bool ModuleTable::operator()(WeightId id) const {
   const auto role = static_cast<unsigned>(id.role);
-  if (id.role == WeightRole::embedding || id.role == WeightRole::lm_head) return of_model_ >> role & 1;
+  if (!is_of_layer(id.role)) return of_model_ >> role & 1;
   return id.layer < layers_.size() ? layers_[id.layer] >> role & 1 : ask_(id);
 }
 
@@ -70,17 +70,20 @@ bool is_adaptable(WeightRole role) noexcept {
     case WeightRole::o:
     case WeightRole::gate:
     case WeightRole::up:
-    case WeightRole::down: return true;
+    case WeightRole::down:
+    case WeightRole::qkv:
+    case WeightRole::gate_up:
+    case WeightRole::pooler: return true;
     default: return false;
   }
 }
 
-WeightId adaptable_module(NameScheme scheme, std::string_view name, const std::string& file,
-                          std::string_view tensor) {
-  const auto id = parse_weight_name(scheme, name);
+WeightId adaptable(std::optional<WeightId> id, std::string_view name, const std::string& file,
+                   std::string_view tensor) {
   if (!id || !is_adaptable(id->role))
-    throw Error(ErrorCode::unsupported, file + ": " + quote(tensor) + ": " + quote(name) +
-                                            " is no projection, embedding or output layer of a decoder");
+    throw Error(ErrorCode::unsupported,
+                file + ": " + quote(tensor) + ": " + quote(name) +
+                    " is no projection, embedding or output layer of a model we know");
   return *id;
 }
 

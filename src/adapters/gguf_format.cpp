@@ -64,7 +64,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
     if (!is_a && !name.ends_with(".weight.lora_b"))
       throw Error(ErrorCode::unsupported, file + ": " + quote(name) + ": no part of a LoRA adapter");
     name.remove_suffix(std::string_view(".weight.lora_a").size());
-    const WeightId id = adaptable_module(NameScheme::gguf, name, file, t.name);
+    const WeightId id = adaptable(parse_weight_name(NameScheme::gguf, name), name, file, t.name);
     LoraSource& s = sources[id];
     s.id = id;
     s.a_rank_first = id.role != WeightRole::embedding;  // a table is stored by token

@@ -43,7 +43,7 @@ class LoraBuilder {
     std::ranges::sort(sources_, {}, &LoraSource::id);
   }
 
-  std::shared_ptr<const LoraWeights> build(RotaryOrder rotary) {
+  std::shared_ptr<const LoraWeights> build(RotaryOrder rotary, ModuleNames names) {
     std::size_t bytes = 0, replaced = 0;
     for (const LoraSource& s : sources_) {
       plan(s);
@@ -51,6 +51,7 @@ class LoraBuilder {
       replaced += s.replaced.size();
     }
     out_->rotary_ = rotary;
+    out_->names_ = std::move(names);
     out_->memory_ = std::make_unique<WeightArena>(bytes, WeightArena::Use::passing);
     out_->replaced_.reserve(replaced);  // spans into it stay valid
     const std::size_t count = sources_.size();
@@ -279,8 +280,9 @@ class LoraBuilder {
 };
 
 std::shared_ptr<const LoraWeights> LoraWeights::build(std::vector<LoraSource> sources,
-                                                      const std::string& file, RotaryOrder rotary) {
-  return LoraBuilder(std::move(sources), file).build(rotary);
+                                                      const std::string& file, RotaryOrder rotary,
+                                                      ModuleNames names) {
+  return LoraBuilder(std::move(sources), file).build(rotary, std::move(names));
 }
 
 const LoraModule* LoraWeights::find(WeightId id) const noexcept {
@@ -307,6 +309,7 @@ std::shared_ptr<LoraWeights> LoraWeights::copy() const {
   out->replaced_ = replaced_;
   out->modules_ = modules_;
   out->rotary_ = rotary_;
+  out->names_ = names_;
   out->hash_ = hash_;
   const auto moved = [&]<typename T>(const T* p) {
     const auto offset = reinterpret_cast<const std::byte*>(p) - begin_;

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "io/module_names.h"
 #include "io/stored_tensor.h"
-#include "io/weight_names.h"
 #include "kernels/lora.h"
 #include "kernels/weight_arena.h"
 
@@ -53,12 +53,16 @@ class LoraWeights {
   /// Throws Error(malformed_file) naming the tensor if ranks disagree, a shape is no matrix or a value is not
   /// finite; Error(unsupported) for an element type that is no float.
   static std::shared_ptr<const LoraWeights> build(std::vector<LoraSource> sources, const std::string& file,
-                                                  RotaryOrder rotary = RotaryOrder::halves);
+                                                  RotaryOrder rotary = RotaryOrder::halves,
+                                                  ModuleNames names = {});
 
   std::span<const LoraModule> modules() const noexcept { return modules_; }
   /// Null if the module is not adapted.
   const LoraModule* find(WeightId id) const noexcept;
   RotaryOrder rotary() const noexcept { return rotary_; }
+  /// What its modules are called; GGUF's too have Hugging Face's names here.
+  const ModuleNames& names() const noexcept { return names_; }
+  std::string name(WeightId id) const { return names_.name(id); }
   /// Of matrices and scales: the same for the same content in any format. 32 hexadecimal digits (XXH3-128).
   const std::string& hash() const noexcept { return hash_; }
   /// Memory that this object holds.
@@ -85,10 +89,11 @@ class LoraWeights {
   std::vector<std::uint32_t> replaced_;
   std::vector<LoraModule> modules_;  // by id
   RotaryOrder rotary_ = RotaryOrder::halves;
+  ModuleNames names_;
   std::string hash_;
 };
 
-/// The module's name as Hugging Face writes it.
+/// The name of a causal decoder's module as Hugging Face writes it.
 std::string module_name(WeightId id);
 
 }  // namespace metal_candle

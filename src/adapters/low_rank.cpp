@@ -65,9 +65,9 @@ void jacobi(std::vector<double>& m, std::vector<double>& v, std::size_t n) {
 
 }  // namespace
 
-LoraFactors LoraFactors::of(const LoraModule& m) {
+LoraFactors LoraFactors::of(const LoraModule& m, const ModuleNames& names) {
   if (m.delta.rank == 0 || !m.magnitude.empty() || !m.delta.bias.empty() || m.delta.rows)
-    throw Error(ErrorCode::unsupported, module_name(m.id) +
+    throw Error(ErrorCode::unsupported, names.name(m.id) +
                                             ": only plain LoRA can be mixed and compared; this "
                                             "module has DoRA, a bias or weights stored whole");
   LoraFactors out{m.delta.rank, m.in, m.out, std::vector<float>(m.delta.rank * m.in),

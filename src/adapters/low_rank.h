@@ -14,7 +14,7 @@ struct LoraFactors {
   std::size_t rank = 0, in = 0, out = 0;
   std::vector<float> a, b;
   /// Throws Error(unsupported) naming the module for anything but plain LoRA.
-  static LoraFactors of(const LoraModule& module);
+  static LoraFactors of(const LoraModule& module, const ModuleNames& names = {});
 };
 
 /// A sum of products Bᵢ·Aᵢ, kept as the rows of p [rank, out] and q [rank, in].

@@ -116,18 +116,22 @@ std::shared_ptr<const LoraWeights> mix_weights(std::span<const MixPart> parts, c
   if (parts.empty()) throw Error(ErrorCode::invalid_argument, "nothing to mix: name an adapter");
   if (!(options.density > 0) || options.density > 1)
     throw Error(ErrorCode::invalid_argument, "density must be above 0 and at most 1");
+  const ModuleNames& names = parts.front().weights->names();
   std::map<WeightId, std::vector<Weighted>> modules;
   for (const MixPart& part : parts) {
     if (part.weights->rotary() == RotaryOrder::interleaved)
       throw Error(ErrorCode::unsupported, "a GGUF adapter of a Llama model: convert it to peft first");
+    if (part.weights->names() != names)
+      throw Error(ErrorCode::invalid_argument, part.weights->name(part.weights->modules().front().id) +
+                                                   ": the adapters are for different models");
     for (const LoraModule& m : part.weights->modules()) {
       auto& list = modules[m.id];
-      list.push_back({LoraFactors::of(m), part.weight * static_cast<double>(m.delta.scale)});
+      list.push_back({LoraFactors::of(m, names), part.weight * static_cast<double>(m.delta.scale)});
       const LoraFactors& a = list.front().factors;
       const LoraFactors& b = list.back().factors;
       if (a.in != b.in || a.out != b.out)
         throw Error(ErrorCode::invalid_argument,
-                    module_name(m.id) + ": the adapters are for different models");
+                    names.name(m.id) + ": the adapters are for different models");
     }
   }
   std::mt19937_64 random(options.seed);
@@ -137,17 +141,17 @@ std::shared_ptr<const LoraWeights> mix_weights(std::span<const MixPart> parts, c
   for (const auto& [id, list] : modules) {
     const bool products = options.method == MixMethod::svd || options.method == MixMethod::cat;
     const LoraFactors& f = mixed.emplace_back(products ? mix_products(list, options)
-                                                       : mix_factors(list, options, random, module_name(id)));
+                                                       : mix_factors(list, options, random, names.name(id)));
     LoraSource& s = sources.emplace_back();
     s.id = id;
     s.b_rank_first = true;
-    const std::string name = module_name(id);
+    const std::string name = names.name(id);
     s.a =
         &tensors.emplace_back(StoredTensor{name, DType::f32, {f.rank, f.in}, std::as_bytes(std::span(f.a))});
     s.b =
         &tensors.emplace_back(StoredTensor{name, DType::f32, {f.rank, f.out}, std::as_bytes(std::span(f.b))});
   }
-  return LoraWeights::build(std::move(sources), "the mix");
+  return LoraWeights::build(std::move(sources), "the mix", RotaryOrder::halves, names);
 }
 
 }  // namespace metal_candle

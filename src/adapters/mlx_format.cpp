@@ -91,7 +91,7 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
     const std::string_view part = std::string_view(t.name).substr(dot == std::string::npos ? 0 : dot + 1);
     if (part != "lora_a" && part != "lora_b" && part != "m")
       fail(ErrorCode::unsupported, t.name, "no part of a LoRA adapter");
-    const WeightId id = adaptable_module(NameScheme::hugging_face, name, file, t.name);
+    const WeightId id = adaptable(parse_weight_name(NameScheme::hugging_face, name), name, file, t.name);
     if (!config.names(id))
       fail(ErrorCode::unsupported, t.name, "lora_parameters.keys does not name the module");
     if (part == "m" && !config.dora) fail(ErrorCode::unsupported, t.name, "fine_tune_type is not dora");

@@ -38,30 +38,74 @@ constexpr Suffix kSuffixes[] = {
     {".weight", Part::saved},
 };
 
+[[noreturn]] void refuse(const std::string& file, const StoredTensor& t, const std::string& why) {
+  throw Error(ErrorCode::unsupported, file + ": " + quote(t.name) + ": " + why);
+}
+
+// One tensor, and what its name says.
+struct NamedTensor {
+  const StoredTensor* tensor;
+  std::string_view module;
+  Part part;
+};
+
+NamedTensor named(const StoredTensor& t, const std::string& file) {
+  std::string_view name = t.name;
+  if (!name.starts_with(kPrefix)) refuse(file, t, "expected a name that begins with " + std::string(kPrefix));
+  name.remove_prefix(kPrefix.size());
+  const auto suffix =
+      std::ranges::find_if(kSuffixes, [&](const Suffix& s) { return name.ends_with(s.text); });
+  if (suffix == std::end(kSuffixes)) refuse(file, t, "no part of a LoRA adapter");
+  name.remove_suffix(suffix->text.size());
+  return {&t, name, suffix->part};
+}
+
+bool targets(const LoraConfig& config, const ModuleNames& names, WeightId id) {
+  const std::string name = names.name(id);
+  return !name.empty() &&
+         config.targets(name, id.role == WeightRole::lm_head, id.role == WeightRole::embedding);
+}
+
+// Whose names the modules have. Of architectures that share some of them, one whose layer has as many targets
+// as the file has modules there, or else the first.
+ModuleNames names_of(const std::vector<NamedTensor>& tensors, const LoraConfig& config) {
+  std::vector<std::string_view> modules;
+  for (const NamedTensor& t : tensors) modules.push_back(t.module);
+  const std::vector<ModuleNames> fitting = ModuleNames::that_fit(modules);
+  if (fitting.size() <= 1) return fitting.empty() ? ModuleNames() : fitting.front();
+  for (const ModuleNames& names : fitting) {
+    const std::uint32_t layer = names.parse(modules.front())->layer;
+    bool all = true;
+    for (unsigned role = 0; role < kWeightRoles; ++role) {
+      const WeightId id{static_cast<WeightRole>(role), layer};
+      if (!is_of_layer(id.role)) continue;
+      all &= targets(config, names, id) == (std::ranges::find(modules, names.name(id)) != modules.end());
+    }
+    if (all) return names;
+  }
+  return fitting.front();
+}
+
 class PeftReader {
  public:
-  PeftReader(const LoraConfig& config, std::string file) : config_(config), file_(std::move(file)) {}
+  PeftReader(const LoraConfig& config, const ModuleNames& names, std::string file)
+      : config_(config), names_(names), file_(std::move(file)) {}
 
-  void add(const StoredTensor& t) {
-    std::string_view name = t.name;
-    if (!name.starts_with(kPrefix)) refuse(t, "expected a name that begins with " + std::string(kPrefix));
-    name.remove_prefix(kPrefix.size());
-    const auto suffix =
-        std::ranges::find_if(kSuffixes, [&](const Suffix& s) { return name.ends_with(s.text); });
-    if (suffix == std::end(kSuffixes)) refuse(t, "no part of a LoRA adapter");
-    name.remove_suffix(suffix->text.size());
-    const WeightId id = adaptable_module(NameScheme::hugging_face, name, file_, t.name);
+  void add(const NamedTensor& named) {
+    const StoredTensor& t = *named.tensor;
+    const std::string_view name = named.module;
+    const WeightId id = adaptable(names_.parse(name), name, file_, t.name);
     LoraSource& s = sources_[id];
     s.id = id;
     const bool embedding = id.role == WeightRole::embedding;
-    switch (suffix->part) {
+    switch (named.part) {
       case Part::a: return set(s.a, t, !embedding);
       case Part::b: return set(s.b, t, !embedding);
       case Part::embedding_a: return set(s.a, t, embedding);
       case Part::embedding_b: return set(s.b, t, embedding);
       case Part::bias: return set(s.bias, t, config_.lora_bias());
       case Part::magnitude:
-        if (embedding) refuse(t, "DoRA on the embedding is not supported");
+        if (embedding) refuse(file_, t, "DoRA on the embedding is not supported");
         return set(s.magnitude, t, config_.use_dora());
       case Part::base_copy: s.base_copy = true; return set(s.rows, t, embedding);
       case Part::saved: return set(s.rows, t, config_.saves(name));
@@ -74,7 +118,7 @@ class PeftReader {
   std::vector<LoraSource> finish() {
     std::vector<LoraSource> out;
     for (auto& [id, s] : sources_) {
-      const std::string name = module_name(id);
+      const std::string name = names_.name(id);
       const auto fail = [&](const std::string& why) {
         throw Error(ErrorCode::malformed_file, file_ + ": " + name + ": " + why);
       };
@@ -101,15 +145,13 @@ class PeftReader {
 
  private:
   void set(const StoredTensor*& slot, const StoredTensor& t, bool expected) {
-    if (!expected) refuse(t, "not what adapter_config.json says of this module");
-    if (slot) refuse(t, "the module is given this part twice");
+    if (!expected) refuse(file_, t, "not what adapter_config.json says of this module");
+    if (slot) refuse(file_, t, "the module is given this part twice");
     slot = &t;
-  }
-  [[noreturn]] void refuse(const StoredTensor& t, const std::string& why) const {
-    throw Error(ErrorCode::unsupported, file_ + ": " + quote(t.name) + ": " + why);
   }
 
   const LoraConfig& config_;
+  const ModuleNames& names_;
   std::string file_;
   std::map<WeightId, LoraSource> sources_;
 };
@@ -122,14 +164,15 @@ AdapterFile read_peft(const std::filesystem::path& directory) {
       std::make_shared<const LoraConfig>(LoraConfig::parse(read_adapter_config(directory), config_file));
   const std::string file = quote_path(directory / "adapter_model.safetensors");
   const SafetensorsModel tensors = SafetensorsModel::open(directory / "adapter_model.safetensors");
-  PeftReader reader(*config, file);
-  for (const StoredTensor& t : tensors.tensors()) reader.add(t);
-  auto weights = LoraWeights::build(reader.finish(), file);
-  const ModuleTable targets(*weights, [config](WeightId id) {
-    return config->targets(module_name(id), id.role == WeightRole::lm_head, id.role == WeightRole::embedding);
-  });
+  std::vector<NamedTensor> named_tensors;
+  for (const StoredTensor& t : tensors.tensors()) named_tensors.push_back(named(t, file));
+  const ModuleNames names = names_of(named_tensors, *config);
+  PeftReader reader(*config, names, file);
+  for (const NamedTensor& t : named_tensors) reader.add(t);
+  auto weights = LoraWeights::build(reader.finish(), file, RotaryOrder::halves, names);
+  const ModuleTable table(*weights, [config, names](WeightId id) { return targets(*config, names, id); });
   return {"peft", config->base_model(), std::move(weights),
-          [targets](WeightId id, std::uint32_t) { return targets(id); }};
+          [table](WeightId id, std::uint32_t) { return table(id); }};
 }
 
 void write_peft(const std::filesystem::path& directory, const LoraWeights& weights,
@@ -141,7 +184,7 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
   WrittenTensors out;
   for (const LoraModule& m : weights.modules()) {
     const LoraDelta& d = m.delta;
-    const std::string name = module_name(m.id), key = std::string(kPrefix) + name;
+    const std::string name = weights.name(m.id), key = std::string(kPrefix) + name;
     const bool embedding = m.id.role == WeightRole::embedding;
     if (d.rank > 0) {
       const double module_alpha = static_cast<double>(d.scale) * static_cast<double>(d.rank);
@@ -180,7 +223,7 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
         quote_path(directory) + ": PEFT has DoRA or a bias on all modules or on none; this adapter mixes");
   const auto or_null = [](auto&& value) { return value.empty() ? OrderedJson(nullptr) : OrderedJson(value); };
   const OrderedJson config = {{"peft_type", "LORA"},
-                              {"task_type", "CAUSAL_LM"},
+                              {"task_type", weights.names().encoder() ? "FEATURE_EXTRACTION" : "CAUSAL_LM"},
                               {"base_model_name_or_path", or_null(base_model)},
                               {"inference_mode", true},
                               {"r", r},

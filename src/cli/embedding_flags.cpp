@@ -48,11 +48,13 @@ void EmbedFlags::add_to(CLI::App& app) {
       ->check(CLI::IsMember({"right", "left"}).description(""))
       ->type_name("right|left")
       ->group(group);
+  adapters.add_to(app);
 }
 
 EmbedOptions EmbedFlags::resolve() const {
   EmbedOptions out = options;
   if (prompt_option->count() > 0) out.prompt = prompt;
+  if (!adapters.texts.empty()) out.adapters = adapters.load();
   out.truncation = truncate == "left" ? Truncation::left : Truncation::right;
   return out;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/adapter_flags.h"
 #include "metal_candle/embed.h"
 
 namespace metal_candle::cli {
@@ -22,13 +23,15 @@ struct EmbeddingFlags {
   std::shared_ptr<EmbeddingModel> load() const { return EmbeddingModel::load(model, options()); }
 };
 
-/// --prompt-name, --prompt, --dimensions, --normalize, --truncate.
+/// --prompt-name, --prompt, --dimensions, --normalize, --truncate, --adapter.
 struct EmbedFlags {
   EmbedOptions options;
+  AdapterFlags adapters;
   std::string prompt, truncate = "right";
   CLI::Option* prompt_option = nullptr;
 
   void add_to(CLI::App& app);
+  /// Loads the adapters.
   EmbedOptions resolve() const;
 };
 

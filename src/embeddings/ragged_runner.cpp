@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "kernels/compute_pool.h"
@@ -49,7 +50,7 @@ void check(const std::vector<EncoderInput>& inputs, std::size_t vocab) {
 
 }  // namespace
 
-void RaggedRunner::run(const std::vector<EncoderInput>& inputs, const Done& done) {
+void RaggedRunner::run(const std::vector<EncoderInput>& inputs, const Done& done, const AdapterMix* mix) {
   check(inputs, encoder_->spec().vocab);
   const std::vector<Batch> batches = cut(inputs);
   const std::lock_guard lock(turn_);
@@ -59,16 +60,19 @@ void RaggedRunner::run(const std::vector<EncoderInput>& inputs, const Done& done
     tokens = std::max(tokens, batch.rows.tokens.size());
     longest = std::max(longest, batch.rows.longest());
   }
+  std::optional<EncoderAdapters> changes;
+  if (mix) changes.emplace(*mix, encoder_->spec().layers, tokens);
+  const EncoderAdapters* adapters = changes ? &*changes : nullptr;
   // While every thread can have a batch to itself, nobody waits; what is left they do together.
   const std::size_t alone = batches.size() / pool.size() * pool.size();
   const std::size_t teams = alone > 0 ? pool.size() : 1;
   if (buffers_.size() < teams) buffers_.resize(teams);
   for (std::size_t i = 0; i < teams; ++i)
-    buffers_[i].reserve(*encoder_, tokens, longest, i == 0 ? pool.size() : 1);
+    buffers_[i].reserve(*encoder_, tokens, longest, i == 0 ? pool.size() : 1, adapters);
   encoder_->reserve_positions(longest);
 
   const auto process = [&](const Batch& batch, EncoderBuffers& buffers, const Team& team) {
-    encoder_->forward(batch.rows, buffers, team);
+    encoder_->forward(batch.rows, buffers, team, adapters);
     const auto [begin, end] = team.share(batch.rows.sequences());
     for (std::size_t s = begin; s < end; ++s)
       done(batch.first + s, buffers.hidden() + batch.rows.begin[s] * encoder_->spec().hidden,

@@ -28,9 +28,9 @@ class RaggedRunner {
   /// a time. It must not throw.
   using Done = std::function<void(std::size_t index, const float* hidden, std::size_t length)>;
 
-  /// A sequence's hidden states do not depend on the others. Throws Error(malformed_file) if a token is
-  /// outside the model's vocabulary: tokenizer and weights do not belong together.
-  void run(const std::vector<EncoderInput>& inputs, const Done& done);
+  /// A sequence's hidden states do not depend on the others; `mix` may be null. Throws Error(malformed_file)
+  /// if a token is outside the model's vocabulary: tokenizer and weights do not belong together.
+  void run(const std::vector<EncoderInput>& inputs, const Done& done, const AdapterMix* mix = nullptr);
 
  private:
   std::unique_ptr<Encoder> encoder_;

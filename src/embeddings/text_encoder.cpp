@@ -78,7 +78,7 @@ std::size_t TextEncoder::prompt_tokens(const std::string& prompt) const {
 }
 
 void TextEncoder::embed(std::span<const std::string_view> texts, const std::string& prompt,
-                        TruncationSide side, float* out) const {
+                        TruncationSide side, const AdapterMix* mix, float* out) const {
   std::vector<std::string> changed;
   std::vector<std::string_view> views;
   if (!prompt.empty() || lower_case_) {
@@ -95,13 +95,14 @@ void TextEncoder::embed(std::span<const std::string_view> texts, const std::stri
 
   const std::size_t skipped = prompt_tokens(prompt), hidden_width = spec().hidden;
   std::vector<float> pooled(inputs.size() * pooled_);
-  encoder_.runner->run(inputs, [&](std::size_t i, const float* hidden, std::size_t length) {
+  const auto pool_one = [&](std::size_t i, const float* hidden, std::size_t length) {
     float* to = &pooled[i * pooled_];
     for (const Pooling mode : config_.pooling) {
       pool(mode, hidden, length, skipped, hidden_width, to);
       to += hidden_width;
     }
-  });
+  };
+  encoder_.runner->run(inputs, pool_one, mix);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const auto row = pooled.begin() + static_cast<std::ptrdiff_t>(i * pooled_);
     std::vector<float> x(row, row + static_cast<std::ptrdiff_t>(pooled_));

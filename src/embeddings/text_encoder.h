@@ -48,10 +48,11 @@ class TextEncoder {
   std::size_t max_length() const noexcept { return max_length_; }
   const SentenceConfig& config() const noexcept { return config_; }
   const EncoderSpec& spec() const { return encoder_.spec(); }
+  const Encoder& encoder() const { return encoder_.runner->encoder(); }
 
-  /// out: [texts, dimensions]. `prompt` is put before every text.
+  /// out: [texts, dimensions]. `prompt` is put before every text; `mix` may be null.
   void embed(std::span<const std::string_view> texts, const std::string& prompt, TruncationSide side,
-             float* out) const;
+             const AdapterMix* mix, float* out) const;
 
  private:
   std::size_t prompt_tokens(const std::string& prompt) const;

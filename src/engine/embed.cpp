@@ -8,7 +8,9 @@
 
 #include "embeddings/cross_encoder.h"
 #include "embeddings/text_encoder.h"
+#include "engine/adapter_slot.h"
 #include "kernels/compute_pool.h"
+#include "models/adapter_binding.h"
 
 namespace metal_candle {
 namespace {
@@ -54,7 +56,10 @@ std::size_t dimensions(EmbeddingModelType type) noexcept { return known(type).di
 class EmbeddingModel::Impl {
  public:
   Impl(const std::filesystem::path& path, const EmbeddingLoadOptions& options)
-      : encoder(path, encoder_options(options)) {}
+      : encoder(path, encoder_options(options)),
+        adapters([this](const AdapterFile& file, const std::string& name) {
+          return bind_adapter(encoder.encoder(), file, name);
+        }) {}
 
   const std::string& prompt(const EmbedOptions& options) const {
     static const std::string none;
@@ -72,6 +77,7 @@ class EmbeddingModel::Impl {
   }
 
   TextEncoder encoder;
+  AdapterSlot adapters;
 };
 
 EmbeddingModel::EmbeddingModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -96,6 +102,12 @@ const std::map<std::string, std::string>& EmbeddingModel::prompts() const noexce
   return impl_->encoder.config().prompts;
 }
 
+void EmbeddingModel::apply_adapter(std::shared_ptr<const Adapter> adapter, float scale) {
+  impl_->adapters.set_applied(impl_->adapters.mix(std::vector<AdapterUse>{{std::move(adapter), scale}}));
+}
+void EmbeddingModel::remove_adapter() noexcept { impl_->adapters.set_applied(nullptr); }
+bool EmbeddingModel::has_adapter() const noexcept { return impl_->adapters.applied() != nullptr; }
+
 Embeddings EmbeddingModel::embed(std::span<const std::string_view> texts, const EmbedOptions& options) const {
   require_texts(texts.size());
   const std::size_t full = dimensions();
@@ -104,6 +116,7 @@ Embeddings EmbeddingModel::embed(std::span<const std::string_view> texts, const 
                                                  " dimensions are asked for, the model has " +
                                                  std::to_string(full));
   const std::string& prompt = impl_->prompt(options);
+  const std::shared_ptr<const AdapterMix> mix = impl_->adapters.mix(options.adapters);
   const TruncationSide side =
       options.truncation == Truncation::left ? TruncationSide::left : TruncationSide::right;
   Embeddings out{texts.size(), options.dimensions == 0 ? full : options.dimensions, {}};
@@ -111,7 +124,7 @@ Embeddings EmbeddingModel::embed(std::span<const std::string_view> texts, const 
   std::vector<float> slice(std::min(texts.size(), kSlice) * full);
   for (std::size_t begin = 0; begin < texts.size(); begin += kSlice) {
     const std::size_t count = std::min(kSlice, texts.size() - begin);
-    impl_->encoder.embed(texts.subspan(begin, count), prompt, side, slice.data());
+    impl_->encoder.embed(texts.subspan(begin, count), prompt, side, mix.get(), slice.data());
     for (std::size_t i = 0; i < count; ++i) {
       float* to = &out.values[(begin + i) * out.columns];
       std::copy_n(&slice[i * full], out.columns, to);

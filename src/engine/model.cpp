@@ -2,11 +2,8 @@
 #include "metal_candle/model.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <string>
 
-#include "adapters/adapter_impl.h"
 #include "core/json.h"
 #include "engine/inspect.h"
 #include "engine/model_impl.h"
@@ -33,14 +30,12 @@ std::uint32_t choose_context(const LoadOptions& options, const DecoderSpec& spec
   return options.context_size;
 }
 
-std::uint64_t next_number() {
-  static std::atomic<std::uint64_t> next{0};
-  return ++next;
-}
-
 }  // namespace
 
-Model::Impl::Impl(const std::filesystem::path& path, const LoadOptions& options) : number_(next_number()) {
+Model::Impl::Impl(const std::filesystem::path& path, const LoadOptions& options)
+    : adapters([this](const AdapterFile& file, const std::string& name) {
+        return bind_adapter(*decoder_, file, name);
+      }) {
   engine_.call([&] { load(path, options); });
 }
 
@@ -85,38 +80,10 @@ const Tokenizer& Model::Impl::require_tokenizer() const {
   return *tokenizer;
 }
 
-Score Model::Impl::score(std::span<const std::int32_t> tokens, unsigned top_k,
-                         const AdapterChoice& adapters) {
-  const auto chosen = mix(adapters);
+Score Model::Impl::score(std::span<const std::int32_t> tokens, unsigned top_k, const AdapterChoice& choice) {
+  const auto chosen = adapters.mix(choice);
   return engine_.call(
       [&] { return score_tokens(*decoder_, tokens, top_k, context_size, kv_type, chosen.get()); });
-}
-
-std::shared_ptr<const AdapterMix> Model::Impl::mix(const AdapterChoice& choice) const {
-  if (!choice) return applied();
-  if (choice->empty()) return nullptr;
-  auto out = std::make_shared<AdapterMix>();
-  for (const AdapterUse& use : *choice) {
-    if (!use.adapter) throw Error(ErrorCode::invalid_argument, "a request names an adapter that is null");
-    if (!std::isfinite(use.scale))
-      throw Error(ErrorCode::invalid_argument,
-                  "adapter " + use.adapter->info().path + ": its scale is not finite");
-    Adapter::Impl& adapter = use.adapter->impl();
-    out->uses.push_back(
-        {adapter.bound(number_, [&] { return bind_adapter(*decoder_, adapter.file, adapter.info.path); }),
-         use.scale});
-  }
-  return out;
-}
-
-void Model::Impl::set_applied(std::shared_ptr<const AdapterMix> mix) {
-  const std::lock_guard lock(applied_mutex_);
-  applied_.swap(mix);
-}
-
-std::shared_ptr<const AdapterMix> Model::Impl::applied() const {
-  const std::lock_guard lock(applied_mutex_);
-  return applied_;
 }
 
 void Model::Impl::start(std::shared_ptr<Generation> generation) {
@@ -157,10 +124,10 @@ Score Model::score(std::span<const std::int32_t> tokens, unsigned top_k,
 }
 
 void Model::apply_adapter(std::shared_ptr<const Adapter> adapter, float scale) {
-  impl_->set_applied(impl_->mix(std::vector<AdapterUse>{{std::move(adapter), scale}}));
+  impl_->adapters.set_applied(impl_->adapters.mix(std::vector<AdapterUse>{{std::move(adapter), scale}}));
 }
-void Model::remove_adapter() noexcept { impl_->set_applied(nullptr); }
-bool Model::has_adapter() const noexcept { return impl_->applied() != nullptr; }
+void Model::remove_adapter() noexcept { impl_->adapters.set_applied(nullptr); }
+bool Model::has_adapter() const noexcept { return impl_->adapters.applied() != nullptr; }
 
 std::string Model::apply_chat_template(std::span<const ChatMessage> messages,
                                        bool add_generation_prompt) const {

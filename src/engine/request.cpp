@@ -12,7 +12,7 @@ GenerationRequest make_request(const Model& model, const Prompt& prompt, const G
   request.stop.strings = options.stop;
   request.stop.tokens = options.stop_tokens;
   request.stop.ignore_eos = options.ignore_eos;
-  request.adapters = model.impl().mix(options.adapters);
+  request.adapters = model.impl().adapters.mix(options.adapters);
   return request;
 }
 

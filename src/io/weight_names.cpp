@@ -11,8 +11,8 @@ struct Names {
   const char* gguf;
 };
 
-// Indexed by WeightRole; those from attn_norm on follow the layer's prefix.
-constexpr std::array<Names, 14> kNames{{
+// Indexed by WeightRole; those of a layer follow its prefix. The last three no decoder has.
+constexpr std::array<Names, kWeightRoles> kNames{{
     {"model.embed_tokens", "token_embd"},
     {"model.norm", "output_norm"},
     {"lm_head", "output"},
@@ -27,6 +27,9 @@ constexpr std::array<Names, 14> kNames{{
     {"mlp.gate_proj", "ffn_gate"},
     {"mlp.up_proj", "ffn_up"},
     {"mlp.down_proj", "ffn_down"},
+    {"", ""},
+    {"", ""},
+    {"", ""},
 }};
 
 constexpr const char* layer_prefix(NameScheme scheme) {
@@ -38,8 +41,9 @@ constexpr const char* layer_prefix(NameScheme scheme) {
 std::string weight_name(NameScheme scheme, WeightRole role, std::uint32_t layer) {
   const Names& names = kNames[static_cast<std::size_t>(role)];
   const bool hf = scheme == NameScheme::hugging_face;
+  if (!*names.gguf) return {};
   std::string prefix;
-  if (role >= WeightRole::attn_norm) prefix = layer_prefix(scheme) + std::to_string(layer) + ".";
+  if (is_of_layer(role)) prefix = layer_prefix(scheme) + std::to_string(layer) + ".";
   return prefix + (hf ? names.hugging_face : names.gguf);
 }
 
@@ -57,9 +61,9 @@ std::optional<WeightId> parse_weight_name(NameScheme scheme, std::string_view na
     rest.remove_prefix(1);
   }
   for (std::size_t i = 0; i < kNames.size(); ++i) {
-    const bool of_layer = static_cast<WeightRole>(i) >= WeightRole::attn_norm;
+    const bool of_layer = is_of_layer(static_cast<WeightRole>(i));
     const char* wanted = scheme == NameScheme::hugging_face ? kNames[i].hugging_face : kNames[i].gguf;
-    if (of_layer != in_layer || rest != wanted) continue;
+    if (of_layer != in_layer || !*wanted || rest != wanted) continue;
     id.role = static_cast<WeightRole>(i);
     // "model.layers.007" is no name of ours: only what weight_name() writes.
     if (weight_name(scheme, id) != name) return std::nullopt;

@@ -27,10 +27,20 @@ enum class WeightRole {
   gate,
   up,
   down,
+  // Only in encoders, and only there named by io/module_names: q, k and v as one matrix, gate and up
+  // likewise, and the layer on top of BERT (of the model; `layer` is ignored).
+  qkv,
+  gate_up,
+  pooler,
 };
-inline constexpr unsigned kWeightRoles = static_cast<unsigned>(WeightRole::down) + 1;
+inline constexpr unsigned kWeightRoles = static_cast<unsigned>(WeightRole::pooler) + 1;
 
-/// One weight of a decoder; `layer` is 0 for those of the model.
+/// Whether each layer has one of its own.
+constexpr bool is_of_layer(WeightRole role) {
+  return role >= WeightRole::attn_norm && role != WeightRole::pooler;
+}
+
+/// One weight; `layer` is 0 for those of the model.
 struct WeightId {
   WeightRole role = WeightRole::embedding;
   std::uint32_t layer = 0;

@@ -15,7 +15,7 @@ namespace {
 
 bool is_half_or_float(DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; }
 
-// What the stack is stored as: one element type for all parts.
+// What the parts are stored as: one element type for all of them.
 DType packed_type(std::span<const MatrixSource> parts, Products products) {
   if (products == Products::int8) return DType::q8_0;
   if (products == Products::bf16) return DType::bf16;
@@ -54,28 +54,17 @@ void encode(DType type, const float* x, std::size_t k, std::byte* out) {
   std::memcpy(out, x, k * sizeof(float));
 }
 
-// All parts as one matrix of `type`.
-std::vector<std::byte> recode(std::span<const MatrixSource> parts, DType type) {
-  const std::size_t k = parts.front().k;
-  const std::size_t out_bytes = *byte_size(type, k);
-  std::vector<std::byte> out(total_rows(parts) * out_bytes);
-  std::byte* to = out.data();
-  for (const MatrixSource& part : parts) {
-    const std::size_t in_bytes = *byte_size(part.format.type, k);
-    compute_pool().parallel_for(part.n, 64, [&](std::size_t begin, std::size_t end) {
-      if (part.format.type == type) {
-        std::memcpy(to + begin * out_bytes, part.data.data() + begin * in_bytes, (end - begin) * in_bytes);
-        return;
-      }
-      thread_local std::vector<float> row;
-      row.resize(k);
-      for (std::size_t i = begin; i < end; ++i) {
-        simd::dequantize(part.format.type, part.data.data() + i * in_bytes, row.data(), k);
-        encode(type, row.data(), k, to + i * out_bytes);
-      }
-    });
-    to += part.n * out_bytes;
-  }
+std::vector<std::byte> recode(const MatrixSource& part, DType type) {
+  const std::size_t k = part.k, in_bytes = *byte_size(part.format.type, k), out_bytes = *byte_size(type, k);
+  std::vector<std::byte> out(part.n * out_bytes);
+  compute_pool().parallel_for(part.n, 64, [&](std::size_t begin, std::size_t end) {
+    thread_local std::vector<float> row;
+    row.resize(k);
+    for (std::size_t i = begin; i < end; ++i) {
+      simd::dequantize(part.format.type, part.data.data() + i * in_bytes, row.data(), k);
+      encode(type, row.data(), k, &out[i * out_bytes]);
+    }
+  });
   return out;
 }
 
@@ -104,26 +93,25 @@ DenseLayer DenseLayer::pack(std::span<const MatrixSource> parts, std::vector<flo
   DenseLayer out;
   out.products_ = products;
   out.bias_ = std::move(bias);
-  const std::size_t n = total_rows(parts);
-  if (!out.bias_.empty() && out.bias_.size() != n)
+  if (!out.bias_.empty() && out.bias_.size() != total_rows(parts))
     throw Error(ErrorCode::invalid_argument, "[dense_layer] bias must be [out_features]");
-  const bool as_it_is = parts.size() == 1 && parts.front().format.type == type;
-  const std::vector<std::byte> recoded = as_it_is ? std::vector<std::byte>() : recode(parts, type);
-  MatrixSource source;
-  source.format = type;
-  source.n = n;
-  source.k = parts.front().k;
-  source.data = as_it_is ? parts.front().data : std::span<const std::byte>(recoded);
-  out.weight_ = PackedLinear::pack({&source, 1}, arena);
+  std::vector<std::vector<std::byte>> recoded(parts.size());
+  std::vector<MatrixSource> sources(parts.begin(), parts.end());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].format.type == type) continue;
+    recoded[i] = recode(parts[i], type);
+    sources[i].format = type;
+    sources[i].data = recoded[i];
+  }
+  out.weight_ = PackedLinear::pack(sources, arena);
+  for (const PackedLinear::Segment& segment : out.weight_.segments()) out.tiles_ += segment.tiles;
   return out;
 }
 
 std::size_t DenseLayer::packed_bytes(std::span<const MatrixSource> parts, Products products) {
-  MatrixSource source;
-  source.format = packed_type(parts, products);
-  source.n = total_rows(parts);
-  source.k = parts.front().k;
-  return PackedLinear::packed_bytes({&source, 1});
+  std::vector<MatrixSource> sources(parts.begin(), parts.end());
+  for (MatrixSource& source : sources) source.format = packed_type(parts, products);
+  return PackedLinear::packed_bytes(sources);
 }
 
 }  // namespace metal_candle

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "adapters/format_common.h"
@@ -15,19 +16,31 @@ namespace {
 // A copy of the base's weight, rounded to this model's format, differs by less; one that was trained by more.
 constexpr double kQuantizationError = 0.15;
 
+// What binding asks of a model.
+struct Target {
+  std::uint32_t layers, hidden, intermediate, heads, kv_heads, head_dim, vocab;
+  bool gated_mlp;
+  bool has_output, output_is_table;
+  /// Whose names its modules have; null: a causal decoder's.
+  std::vector<const EncoderNames*> names;
+  /// A row of the model's own weight behind a module.
+  std::function<void(WeightId, std::size_t row, float* out)> read_row;
+};
+
 class Binder {
  public:
-  Binder(const Decoder& decoder, const AdapterFile& file, const std::string& adapter)
-      : decoder_(decoder), spec_(decoder.spec()), file_(file), adapter_(adapter) {}
+  Binder(Target target, const AdapterFile& file, const std::string& adapter)
+      : target_(std::move(target)), file_(file), adapter_(adapter) {}
 
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
-        LoraWeights::ordered(file_.weights, RotaryOrder::halves, spec_.head_dim, "adapter " + adapter_);
+        LoraWeights::ordered(file_.weights, RotaryOrder::halves, target_.head_dim, "adapter " + adapter_);
     for (const LoraModule& m : out->weights->modules()) check(m);
     check_targets();
     count(*out);
     for (const LoraModule& m : out->weights->modules()) {
+      if (m.id.role == WeightRole::pooler) continue;
       LoraDelta delta = m.delta;
       if (!m.magnitude.empty()) {
         out->gains.push_back(gain(m));
@@ -37,11 +50,16 @@ class Binder {
         check_base_copy(m);
         delta.rows = nullptr;
       }
-      add(*out, m.id, delta);
+      std::size_t first = 0;
+      for (const WeightRole role : parts(m.id.role)) {
+        const std::size_t n = shape(role).first;
+        add(*out, {role, m.id.layer}, role == m.id.role ? delta : slice(*out, delta, first, n, m.in));
+        first += n;
+      }
       if (reaches_head(m)) {
         LoraDelta head;
         head.type = delta.type;
-        head.n = spec_.vocab;
+        head.n = target_.vocab;
         head.rows = delta.rows;
         head.replaced = delta.replaced;
         add(*out, {WeightRole::lm_head}, head);
@@ -53,16 +71,42 @@ class Binder {
  private:
   // PEFT trains the tokens of a table that is the output layer too in both places.
   bool reaches_head(const LoraModule& m) const {
-    return m.id.role == WeightRole::embedding && !m.delta.replaced.empty() &&
-           decoder_.weights().head.spec().weight == decoder_.weights().embedding;
+    return m.id.role == WeightRole::embedding && !m.delta.replaced.empty() && target_.output_is_table;
+  }
+
+  // What the model keeps apart of a module that an encoder's checkpoint stores as one.
+  static std::span<const WeightRole> parts(const WeightRole& role) {
+    static constexpr WeightRole kQkv[] = {WeightRole::q, WeightRole::k, WeightRole::v};
+    static constexpr WeightRole kGateUp[] = {WeightRole::gate, WeightRole::up};
+    if (role == WeightRole::qkv) return kQkv;
+    if (role == WeightRole::gate_up) return kGateUp;
+    return {&role, 1};
+  }
+
+  // Outputs [first, first + n) of a delta of a linear layer with k inputs.
+  static LoraDelta slice(BoundAdapter& out, LoraDelta delta, std::size_t first, std::size_t n,
+                         std::size_t k) {
+    const std::size_t element = block_bytes(delta.type);
+    if (delta.rank > 0) {
+      const std::vector<std::byte> b = lora_unpack_b(delta, false);
+      auto& packed = out.slices.emplace_back(lora_b_elements(delta.rank, n) * element);
+      lora_pack_b(delta.type, b.data() + first * delta.rank * element, false, delta.rank, n, packed.data());
+      delta.b = packed.data();
+    }
+    delta.n = n;
+    if (!delta.bias.empty()) delta.bias = delta.bias.subspan(first, n);
+    if (!delta.gain.empty()) delta.gain = delta.gain.subspan(first, n);
+    if (delta.rows) delta.rows += first * k * element;
+    return delta;
   }
 
   // Makes room for the entries of each place.
   void count(BoundAdapter& out) {
-    out.first.assign(adapter_places(spec_.layers) + 1, 0);
-    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, spec_.layers).place + 1]; };
+    out.first.assign(adapter_places(target_.layers) + 1, 0);
+    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, target_.layers).place + 1]; };
     for (const LoraModule& m : out.weights->modules()) {
-      one(m.id);
+      if (m.id.role == WeightRole::pooler) continue;
+      for (const WeightRole role : parts(m.id.role)) one({role, m.id.layer});
       if (reaches_head(m)) one({WeightRole::lm_head});
     }
     std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
@@ -71,33 +115,49 @@ class Binder {
   }
 
   void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
-    const AdapterPlace at = adapter_place(id, spec_.layers);
+    const AdapterPlace at = adapter_place(id, target_.layers);
     out.entries[next_[at.place]++] = {at.segment, delta};
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
-    throw Error(ErrorCode::invalid_argument, "adapter " + adapter_ + ": " + module_name(id) + ": " + why);
+    throw Error(ErrorCode::invalid_argument,
+                "adapter " + adapter_ + ": " + file_.weights->name(id) + ": " + why);
   }
 
   // [out, in], of the embedding [vocabulary, width]
   std::pair<std::size_t, std::size_t> shape(WeightRole role) const {
-    const std::size_t d = spec_.head_dim, h = spec_.hidden;
+    const std::size_t d = target_.head_dim, h = target_.hidden, i = target_.intermediate;
     switch (role) {
-      case WeightRole::q: return {spec_.heads * d, h};
+      case WeightRole::q: return {target_.heads * d, h};
       case WeightRole::k:
-      case WeightRole::v: return {spec_.kv_heads * d, h};
-      case WeightRole::o: return {h, spec_.heads * d};
+      case WeightRole::v: return {target_.kv_heads * d, h};
+      case WeightRole::qkv: return {(target_.heads + 2 * target_.kv_heads) * d, h};
+      case WeightRole::o: return {h, target_.heads * d};
       case WeightRole::gate:
-      case WeightRole::up: return {spec_.intermediate, h};
-      case WeightRole::down: return {h, spec_.intermediate};
-      case WeightRole::embedding: return {h, spec_.vocab};
-      default: return {spec_.vocab, h};
+      case WeightRole::up: return {i, h};
+      case WeightRole::gate_up: return {2 * i, h};
+      case WeightRole::down: return {h, i};
+      case WeightRole::embedding: return {h, target_.vocab};
+      case WeightRole::pooler: return {h, h};
+      default: return {target_.vocab, h};
     }
   }
 
+  // Whether the model calls a module by the adapter's name.
+  bool is_named(WeightId id) const {
+    const EncoderNames* theirs = file_.weights->names().encoder();
+    return std::ranges::any_of(target_.names, [&](const EncoderNames* ours) {
+      if (!ours || !theirs) return ours == theirs;
+      return encoder_module_name(*ours, id) == encoder_module_name(*theirs, id);
+    });
+  }
+
   void check(const LoraModule& m) const {
-    if (m.id.layer >= spec_.layers)
-      fail(m.id, "the model has only " + std::to_string(spec_.layers) + " layers");
+    if (!is_named(m.id) || (m.id.role == WeightRole::lm_head && !target_.has_output) ||
+        (m.id.role == WeightRole::gate && !target_.gated_mlp))
+      fail(m.id, "the model has no such module");
+    if (m.id.layer >= target_.layers)
+      fail(m.id, "the model has only " + std::to_string(target_.layers) + " layers");
     const auto [out, in] = shape(m.id.role);
     // Where only some rows are replaced the number of all rows is the model's.
     const bool embedding = m.id.role == WeightRole::embedding;
@@ -106,9 +166,9 @@ class Binder {
     if (got_out != out || got_in != in)
       fail(m.id, "expected a module of " + std::to_string(in) + " inputs and " + std::to_string(out) +
                      " outputs, got " + std::to_string(got_in) + " and " + std::to_string(got_out));
-    if (some && m.delta.replaced.back() >= spec_.vocab)
+    if (some && m.delta.replaced.back() >= target_.vocab)
       fail(m.id, "token " + std::to_string(m.delta.replaced.back()) + " is outside the vocabulary of " +
-                     std::to_string(spec_.vocab));
+                     std::to_string(target_.vocab));
   }
 
   // What the adapter's configuration targets has matrices, and nothing else has. Modules ascend, as here.
@@ -117,55 +177,39 @@ class Binder {
     auto next = modules.begin();
     for (unsigned i = 0; i < kWeightRoles; ++i) {
       const auto role = static_cast<WeightRole>(i);
-      if (!is_adaptable(role)) continue;
-      const bool of_model = role == WeightRole::embedding || role == WeightRole::lm_head;
-      for (std::uint32_t layer = 0; layer < (of_model ? 1 : spec_.layers); ++layer) {
+      // The same BERT may be saved with a pooler or without.
+      if (!is_adaptable(role) || role == WeightRole::pooler) continue;
+      for (std::uint32_t layer = 0; layer < (is_of_layer(role) ? target_.layers : 1); ++layer) {
         const WeightId id{role, layer};
         while (next != modules.end() && next->id < id) ++next;
         const bool has = next != modules.end() && next->id == id && next->delta.rank > 0;
-        if (file_.targets(id, spec_.layers) == has) continue;
+        if (file_.targets(id, target_.layers) == has) continue;
         fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
                      : "the adapter's configuration targets this module, but it holds no matrices for it");
       }
     }
   }
 
-  // The model's own weight behind a module, and its first row there.
-  std::pair<const PackedLinear*, std::size_t> base(WeightId id) const {
-    if (id.role == WeightRole::embedding) return {decoder_.weights().embedding.get(), 0};
-    const AdapterPlace at = adapter_place(id, spec_.layers);
-    const Linear* linear = &decoder_.weights().head;
-    if (id.role != WeightRole::lm_head) {
-      const DecoderLayer& layer = decoder_.weights().layers[id.layer];
-      const Linear* of_layer[] = {&layer.qkv, &layer.output, &layer.gate_up, &layer.down};
-      linear = of_layer[at.place % 4];
-    }
-    const PackedLinear& weight = *linear->spec().weight;
-    return {&weight, weight.segments()[at.segment].out_begin};
-  }
-
   // magnitude / |W + scale · B·A| by rows.
   std::vector<float> gain(const LoraModule& m) const {
-    const auto [weight, first] = base(m.id);
     const LoraDelta& d = m.delta;
     const std::size_t k = m.in, n = m.out, rank = d.rank;
     std::vector<float> a(rank * k), b(lora_b_elements(rank, n)), out(n);
     simd::dequantize(d.type, d.a, a.data(), a.size());
     simd::dequantize(d.type, d.b, b.data(), b.size());
-    compute_pool().parallel_for(n, 16,
-                                [&, weight = weight, first = first](std::size_t begin, std::size_t end) {
-                                  std::vector<float> row(k);
-                                  for (std::size_t j = begin; j < end; ++j) {
-                                    weight->unpack_row(first + j, row.data());
-                                    for (std::size_t r = 0; r < rank; ++r) {
-                                      const float factor = d.scale * b[lora_b_index(rank, r, j)];
-                                      for (std::size_t i = 0; i < k; ++i) row[i] += factor * a[r * k + i];
-                                    }
-                                    double squares = 0;
-                                    for (const float x : row) squares += static_cast<double>(x) * x;
-                                    out[j] = static_cast<float>(m.magnitude[j] / std::sqrt(squares));
-                                  }
-                                });
+    compute_pool().parallel_for(n, 16, [&](std::size_t begin, std::size_t end) {
+      std::vector<float> row(k);
+      for (std::size_t j = begin; j < end; ++j) {
+        target_.read_row(m.id, j, row.data());
+        for (std::size_t r = 0; r < rank; ++r) {
+          const float factor = d.scale * b[lora_b_index(rank, r, j)];
+          for (std::size_t i = 0; i < k; ++i) row[i] += factor * a[r * k + i];
+        }
+        double squares = 0;
+        for (const float x : row) squares += static_cast<double>(x) * x;
+        out[j] = static_cast<float>(m.magnitude[j] / std::sqrt(squares));
+      }
+    });
     for (const float g : out)
       if (!std::isfinite(g)) fail(m.id, "a row of the adapted weight is zero, so DoRA has no direction");
     return out;
@@ -173,12 +217,11 @@ class Binder {
 
   // On rows spread over the table.
   void check_base_copy(const LoraModule& m) const {
-    const auto [weight, first] = base(m.id);
-    const std::size_t rows = weight->out_features(), k = weight->in_features();
+    const std::size_t rows = target_.vocab, k = target_.hidden;
     std::vector<float> ours(k), theirs(k);
     double difference = 0, size = 0;
     for (std::size_t i = 0; i < rows; i += std::max<std::size_t>(1, rows / 512)) {
-      weight->unpack_row(first + i, ours.data());
+      target_.read_row(m.id, i, ours.data());
       simd::dequantize(m.delta.type, m.delta.rows + i * k * block_bytes(m.delta.type), theirs.data(), k);
       for (std::size_t j = 0; j < k; ++j) {
         difference += (static_cast<double>(ours[j]) - theirs[j]) * (static_cast<double>(ours[j]) - theirs[j]);
@@ -189,18 +232,61 @@ class Binder {
       fail(m.id, "the base weight saved with the adapter (base_layer.weight) is not this model's");
   }
 
-  const Decoder& decoder_;
-  const DecoderSpec& spec_;
+  const Target target_;
   const AdapterFile& file_;
   const std::string& adapter_;
   std::vector<std::uint32_t> next_;  // by place: where its next entry goes
 };
 
+template <class Spec>
+Target target_of(const Spec& s) {
+  Target t{};
+  t.layers = s.layers;
+  t.hidden = s.hidden;
+  t.intermediate = s.intermediate;
+  t.heads = s.heads;
+  t.kv_heads = s.kv_heads;
+  t.head_dim = s.head_dim;
+  t.vocab = s.vocab;
+  return t;
+}
+
+void read_row(const Decoder& decoder, WeightId id, std::size_t row, float* out) {
+  if (id.role == WeightRole::embedding) return decoder.weights().embedding->unpack_row(row, out);
+  const AdapterPlace at = adapter_place(id, decoder.spec().layers);
+  const Linear* linear = &decoder.weights().head;
+  if (id.role != WeightRole::lm_head) {
+    const DecoderLayer& layer = decoder.weights().layers[id.layer];
+    const Linear* of_layer[] = {&layer.qkv, &layer.output, &layer.gate_up, &layer.down};
+    linear = of_layer[at.place % 4];
+  }
+  const PackedLinear& weight = *linear->spec().weight;
+  weight.unpack_row(weight.segments()[at.segment].out_begin + row, out);
+}
+
 }  // namespace
 
 std::shared_ptr<const BoundAdapter> bind_adapter(const Decoder& decoder, const AdapterFile& file,
                                                  const std::string& adapter) {
-  return Binder(decoder, file, adapter).bind();
+  Target target = target_of(decoder.spec());
+  target.gated_mlp = target.has_output = true;
+  target.output_is_table = decoder.weights().head.spec().weight == decoder.weights().embedding;
+  target.names = {nullptr, &kDecoderNames};
+  target.read_row = [&](WeightId id, std::size_t row, float* out) { read_row(decoder, id, row, out); };
+  return Binder(std::move(target), file, adapter).bind();
+}
+
+std::shared_ptr<const BoundAdapter> bind_adapter(const Encoder& encoder, const AdapterFile& file,
+                                                 const std::string& adapter) {
+  const EncoderSpec& spec = encoder.spec();
+  Target target = target_of(spec);
+  target.gated_mlp = spec.gated_mlp;
+  target.names = {&encoder_names(spec, false)};
+  if (spec.causal) target.names.push_back(nullptr);
+  // Transformers has its own NomicBERT, with a decoder's names.
+  if (target.names.front() == &kNomicNames) target.names.push_back(&kDecoderNames);
+  target.read_row = [&](WeightId id, std::size_t row, float* out) { encoder.read_row(id, row, out); };
+  return Binder(std::move(target), file, adapter).bind();
 }
 
 }  // namespace metal_candle

@@ -90,6 +90,9 @@ class Merger {
     tied_ = spec.tied_embeddings || !store_.find(name_of({WeightRole::lm_head}, ".weight"));
     const RotaryOrder order = store_.gguf() ? gguf_rotary(spec.architecture) : RotaryOrder::halves;
     for (const AdapterUse& use : adapters) {
+      if (use.adapter->impl().file.weights->names().encoder())
+        throw Error(ErrorCode::unsupported,
+                    use.adapter->info().path + ": it is for an encoder, which cannot be merged");
       weights_.push_back(LoraWeights::ordered(use.adapter->impl().file.weights, order, spec.head_dim,
                                               use.adapter->info().path));
       for (const LoraModule& m : weights_.back()->modules()) changes_.push_back({&m, use.scale});

@@ -7,10 +7,10 @@
 #include <span>
 #include <vector>
 
-#include "io/weight_names.h"
 #include "kernels/packed_linear.h"
 #include "kernels/weight_arena.h"
 #include "mlx/array.h"
+#include "models/adapter_place.h"
 #include "models/decoder_spec.h"
 #include "nn/decoder_layer.h"
 #include "nn/forward_context.h"
@@ -18,15 +18,6 @@
 #include "nn/linear.h"
 
 namespace metal_candle {
-
-/// Where an adapter reaches a weight: the number of its linear layer (or of the embedding) in the model, and
-/// which of the matrices stacked there it is.
-struct AdapterPlace {
-  std::size_t place;
-  std::size_t segment;
-};
-AdapterPlace adapter_place(WeightId id, std::size_t layers) noexcept;
-inline std::size_t adapter_places(std::size_t layers) noexcept { return 4 * layers + 2; }
 
 /// The weights of a decoder, as the loader made them.
 struct DecoderWeights {

@@ -1,10 +1,13 @@
 #include "models/encoder.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "kernels/simd/activation.h"
 #include "kernels/simd/dequantize.h"
+#include "models/adapter_place.h"
+#include "nn/adapter_rows.h"
 
 namespace metal_candle {
 namespace {
@@ -39,8 +42,18 @@ void EmbeddingTable::read(std::size_t row, std::size_t hidden, float* out) const
   simd::dequantize(tensor->dtype, tensor->data.data() + row * bytes, out, hidden);
 }
 
+EncoderAdapters::EncoderAdapters(const AdapterMix& mix, std::size_t layers, std::size_t tokens) {
+  AdapterRows rows;
+  rows.append(tokens, &mix);
+  for (std::size_t place = 0; place < adapter_places(layers); ++place) {
+    const auto call = rows.call(place);
+    calls_.push_back(call ? *call : LoraCall{});
+    floats_ = std::max(floats_, LoraEpilogue::floats(calls_.back()));
+  }
+}
+
 void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::size_t longest,
-                             unsigned threads) {
+                             unsigned threads, const EncoderAdapters* adapters) {
   const EncoderSpec& spec = encoder.spec();
   const std::size_t hidden = spec.hidden, width = std::size_t{spec.heads} * spec.head_dim;
   const auto round = [](std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; };
@@ -59,6 +72,9 @@ void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::si
   for (const simd::KvType type : {simd::KvType::f32, simd::KvType::bf16})
     head_bytes_ = std::max(head_bytes_, round(2 * simd::kv_bytes(type, spec.head_dim, longest)));
   const std::size_t heads_at = take(threads * head_bytes_);
+  const std::size_t exact_x_at = take(adapters && spec.pre_norm ? tokens * hidden * sizeof(float) : 0);
+  const std::size_t exact_activated_at = take(adapters ? tokens * spec.intermediate * sizeof(float) : 0);
+  const std::size_t lora_at = take(adapters ? adapters->floats() * sizeof(float) : 0);
   std::byte* base = memory_.get<std::byte>(total);
   const auto floats = [&](std::size_t at) { return reinterpret_cast<float*>(base + at); };
   hidden_ = floats(hidden_at);
@@ -66,6 +82,9 @@ void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::si
   attended_ = floats(attended_at);
   gate_ = floats(gate_at);
   row_ = floats(row_at);
+  exact_x_ = floats(exact_x_at);
+  exact_activated_ = floats(exact_activated_at);
+  lora_ = floats(lora_at);
   x_ = base + x_at;
   activated_ = base + activated_at;
   heads_ = base + heads_at;
@@ -75,19 +94,26 @@ void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::si
 /// the next may read what the others wrote.
 class Encoder::Pass {
  public:
-  Pass(const Encoder& encoder, const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team)
-      : spec_(encoder.spec_), weights_(encoder.weights_), batch_(batch), b_(buffers), team_(team) {}
+  Pass(const Encoder& encoder, const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team,
+       const EncoderAdapters* adapters)
+      : spec_(encoder.spec_),
+        weights_(encoder.weights_),
+        batch_(batch),
+        b_(buffers),
+        team_(team),
+        adapters_(adapters) {}
 
   void run() {
     embed();
     for (std::size_t i = 0; i < spec_.layers; ++i) {
       const EncoderLayer& layer = weights_.layers[i];
-      multiply_qkv(layer);
+      multiply_qkv(layer, i);
       attend(layer);
-      add(layer.output, b_.x_, width());
+      add(layer.output, b_.x_, width(), lora({WeightRole::o, index(i)}, b_.attended_, width()));
       normalize(layer.attention_norm, layer.mlp_pre_norm);
-      multiply_up(layer);
-      add(layer.down, b_.activated_, spec_.intermediate);
+      multiply_up(layer, i);
+      add(layer.down, b_.activated_, spec_.intermediate,
+          lora({WeightRole::down, index(i)}, b_.exact_activated_, spec_.intermediate));
       normalize(layer.mlp_norm,
                 i + 1 < spec_.layers ? weights_.layers[i + 1].attention_pre_norm : LayerNorm{});
     }
@@ -98,6 +124,26 @@ class Encoder::Pass {
   std::size_t hidden() const { return spec_.hidden; }
   std::size_t width() const { return std::size_t{spec_.heads} * spec_.head_dim; }
   ProductRows product_rows(std::byte* data, std::size_t k) const { return {weights_.products, k, data}; }
+  static std::uint32_t index(std::size_t layer) { return static_cast<std::uint32_t>(layer); }
+
+  // What adapters do to the layer that is reached by `id`, ready to be applied to the products of x [rows,
+  // k].
+  std::optional<LoraEpilogue> lora(WeightId id, const float* x, std::size_t k) const {
+    const LoraCall* call = adapters_ ? adapters_->at(adapter_place(id, spec_.layers).place) : nullptr;
+    if (!call) return std::nullopt;
+    LoraEpilogue out(*call, x, k, b_.lora_);
+    const auto [begin, end] = team_.share(rows());
+    out.shrink(begin, end - begin);
+    team_.barrier();
+    return out;
+  }
+  static DenseLora epilogue(const std::optional<LoraEpilogue>& lora, std::size_t first_segment = 0) {
+    return {lora ? &*lora : nullptr, first_segment};
+  }
+  // The f32 values behind x_ after normalize(); only with adapters.
+  const float* exact_x(const LayerNorm& pre_norm) const {
+    return pre_norm.weight.empty() ? b_.hidden_ : b_.exact_x_;
+  }
 
   void embed() {
     const auto [begin, end] = team_.share(rows());
@@ -107,6 +153,8 @@ class Encoder::Pass {
       while (batch_.begin[s + 1] <= r) ++s;
       float* h = b_.hidden_ + r * hidden();
       weights_.words.read(static_cast<std::size_t>(batch_.tokens[r]), hidden(), h);
+      if (const LoraCall* call = adapters_ ? adapters_->at(table_place()) : nullptr)
+        apply_to_embedding(*call, r, static_cast<std::size_t>(batch_.tokens[r]), hidden(), h);
       const auto add_row = [&](const EmbeddingTable& table, std::size_t row) {
         if (table.tensor == nullptr) return;
         table.read(row, hidden(), part);
@@ -117,6 +165,8 @@ class Encoder::Pass {
     }
     normalize(weights_.embedding_norm, weights_.layers.front().attention_pre_norm);
   }
+
+  std::size_t table_place() const { return adapter_place({WeightRole::embedding}, spec_.layers).place; }
 
   // h = norm(h), x = pre_norm(h), row by row.
   void normalize(const LayerNorm& norm, const LayerNorm& pre_norm) {
@@ -129,6 +179,7 @@ class Encoder::Pass {
       if (pre_norm.weight.empty()) {
         x.store(r, 0, h, hidden());
       } else {
+        if (adapters_) normalized = b_.exact_x_ + r * hidden();
         apply(pre_norm, h, normalized);
         x.store(r, 0, normalized, hidden());
       }
@@ -141,8 +192,10 @@ class Encoder::Pass {
                      hidden(), out);
   }
 
-  void multiply_qkv(const EncoderLayer& layer) {
-    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, qkv_width(spec_)));
+  void multiply_qkv(const EncoderLayer& layer, std::size_t i) {
+    const auto added = lora({WeightRole::q, index(i)}, exact_x(layer.attention_pre_norm), hidden());
+    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, qkv_width(spec_)),
+                    epilogue(added));
     team_.barrier();
   }
 
@@ -161,11 +214,16 @@ class Encoder::Pass {
     team_.barrier();
   }
 
-  void multiply_up(const EncoderLayer& layer) {
+  void multiply_up(const EncoderLayer& layer, std::size_t i) {
+    const auto added = lora({WeightRole::up, index(i)}, exact_x(layer.mlp_pre_norm), hidden());
+    // An adapter's gate is what is activated, and its up the other matrix or the only one.
+    const std::size_t gate = adapter_place({WeightRole::gate}, 1).segment,
+                      up = adapter_place({WeightRole::up}, 1).segment;
     const ProductRows x = product_rows(b_.x_, hidden()),
                       out = product_rows(b_.activated_, spec_.intermediate);
     // A member computes the same columns of both matrices.
-    if (spec_.gated_mlp) layer.gate.apply(x, rows(), team_, copy_to(b_.gate_, spec_.intermediate));
+    if (spec_.gated_mlp)
+      layer.gate.apply(x, rows(), team_, copy_to(b_.gate_, spec_.intermediate), epilogue(added, up));
     layer.up.apply(
         x, rows(), team_,
         [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
@@ -177,19 +235,23 @@ class Encoder::Pass {
               for (std::size_t c = 0; c < columns; ++c) from[c] *= gate[c];
             }
             out.store(row + r, column, from, columns);
+            if (adapters_)
+              std::copy_n(from, columns, b_.exact_activated_ + (row + r) * spec_.intermediate + column);
           }
-        });
+        },
+        epilogue(added, spec_.gated_mlp ? gate : up));
     team_.barrier();
   }
 
   // h += layer(x).
-  void add(const DenseLayer& layer, std::byte* x, std::size_t k) {
+  void add(const DenseLayer& layer, std::byte* x, std::size_t k, const std::optional<LoraEpilogue>& lora) {
     layer.apply(
         product_rows(x, k), rows(), team_,
         [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
           simd::add_rows(b_.hidden_ + row * hidden() + column, hidden(), block, simd::kTileRows, count,
                          columns);
-        });
+        },
+        epilogue(lora));
     team_.barrier();
   }
 
@@ -198,6 +260,7 @@ class Encoder::Pass {
   const RaggedBatch& batch_;
   EncoderBuffers& b_;
   const Team& team_;
+  const EncoderAdapters* adapters_;
 };
 
 Encoder::Encoder(EncoderSpec spec, EncoderWeights weights)
@@ -228,8 +291,29 @@ void Encoder::reserve_positions(std::size_t longest) {
   for (std::size_t i = 0; i < rope_.size(); ++i) rope_[i]->reserve(longest, spec_.inv_freq[i]);
 }
 
-void Encoder::forward(const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team) const {
-  Pass(*this, batch, buffers, team).run();
+void Encoder::read_row(WeightId id, std::size_t row, float* out) const {
+  if (id.role == WeightRole::embedding) return weights_.words.read(row, spec_.hidden, out);
+  const EncoderLayer& layer = weights_.layers[id.layer];
+  const std::size_t width = std::size_t{spec_.heads} * spec_.head_dim,
+                    kv_width = std::size_t{spec_.kv_heads} * spec_.head_dim;
+  switch (id.role) {
+    case WeightRole::q:
+    case WeightRole::qkv: return layer.qkv.read_row(row, out);
+    case WeightRole::k: return layer.qkv.read_row(width + row, out);
+    case WeightRole::v: return layer.qkv.read_row(width + kv_width + row, out);
+    case WeightRole::o: return layer.output.read_row(row, out);
+    case WeightRole::gate: return layer.up.read_row(row, out);
+    case WeightRole::up: return (spec_.gated_mlp ? layer.gate : layer.up).read_row(row, out);
+    case WeightRole::gate_up:
+      return row < spec_.intermediate ? layer.up.read_row(row, out)
+                                      : layer.gate.read_row(row - spec_.intermediate, out);
+    default: return layer.down.read_row(row, out);
+  }
+}
+
+void Encoder::forward(const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team,
+                      const EncoderAdapters* adapters) const {
+  Pass(*this, batch, buffers, team, adapters).run();
 }
 
 }  // namespace metal_candle

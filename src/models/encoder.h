@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "adapters/bound_adapter.h"
 #include "io/weight_store.h"
 #include "kernels/dense_layer.h"
 #include "kernels/scratch.h"
@@ -67,11 +68,29 @@ struct EncoderWeights {
 
 class Encoder;
 
+/// What a mix of adapters adds to each layer of batches of up to `tokens`. Immutable; views the mix.
+class EncoderAdapters {
+ public:
+  EncoderAdapters(const AdapterMix& mix, std::size_t layers, std::size_t tokens);
+  /// Null: nothing.
+  const LoraCall* at(std::size_t place) const {
+    return calls_[place].parts.empty() ? nullptr : &calls_[place];
+  }
+  /// Working memory that the largest of the calls takes.
+  std::size_t floats() const noexcept { return floats_; }
+
+ private:
+  std::vector<LoraCall> calls_;  ///< by place
+  std::size_t floats_ = 0;
+};
+
 /// Working memory of one team; grow-only. Not shared by teams.
 class EncoderBuffers {
  public:
-  /// Room for batches of `tokens` with sequences up to `longest`, walked by up to `threads`.
-  void reserve(const Encoder& encoder, std::size_t tokens, std::size_t longest, unsigned threads);
+  /// Room for batches of `tokens` with sequences up to `longest`, walked by up to `threads`; adapters may be
+  /// null.
+  void reserve(const Encoder& encoder, std::size_t tokens, std::size_t longest, unsigned threads,
+               const EncoderAdapters* adapters);
   /// After forward(): [tokens, hidden].
   const float* hidden() const { return hidden_; }
 
@@ -81,6 +100,8 @@ class EncoderBuffers {
   float *hidden_ = nullptr, *qkv_ = nullptr, *attended_ = nullptr, *gate_ = nullptr, *row_ = nullptr;
   std::byte *x_ = nullptr, *activated_ = nullptr, *heads_ = nullptr;
   std::size_t head_bytes_ = 0;
+  // With adapters, which multiply f32: what x_ and activated_ hold, and their own memory.
+  float *exact_x_ = nullptr, *exact_activated_ = nullptr, *lora_ = nullptr;
 };
 
 /// Immutable but for the table of rotations; const calls from several teams may run at once.
@@ -90,13 +111,17 @@ class Encoder {
 
   const EncoderSpec& spec() const noexcept { return spec_; }
   Products products() const noexcept { return weights_.products; }
+  /// A row of the weight that adapters know by this name, as it is multiplied.
+  void read_row(WeightId id, std::size_t row, float* out) const;
 
   /// Makes rotations ready for sequences of `longest`. Not while forward() runs.
   void reserve_positions(std::size_t longest);
 
   /// Every member of the team calls it inside one parallel region; returns when all are done. Tokens must lie
-  /// in the vocabulary, types below spec().types. Allocates nothing and does not throw.
-  void forward(const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team) const;
+  /// in the vocabulary, types below spec().types; adapters may be null, else the buffers were reserved for
+  /// them. Does not throw.
+  void forward(const RaggedBatch& batch, EncoderBuffers& buffers, const Team& team,
+               const EncoderAdapters* adapters = nullptr) const;
 
  private:
   class Pass;

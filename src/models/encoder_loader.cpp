@@ -4,9 +4,9 @@
 #include <string>
 #include <utility>
 
+#include "io/encoder_names.h"
 #include "kernels/simd/dequantize.h"
 #include "metal_candle/error.h"
-#include "models/encoder_names.h"
 
 namespace metal_candle {
 namespace {
@@ -95,9 +95,9 @@ class Loader {
   std::size_t width() const { return std::size_t{spec_.heads} * spec_.head_dim; }
   Matrices qkv(std::size_t i) const {
     const std::string whole = prefix_ + names_.of_layer(i, names_.qkv);
-    if (*names_.qkv && store_->find(whole + ".weight"))
-      return matrix(i, names_.qkv, qkv_width(spec_), spec_.hidden);
     const std::size_t kv_width = std::size_t{spec_.kv_heads} * spec_.head_dim;
+    if (*names_.qkv && store_->find(whole + ".weight"))
+      return split(matrix(i, names_.qkv, qkv_width(spec_), spec_.hidden), {width(), kv_width, kv_width});
     Matrices out;
     append(out, prefix_ + names_.of_layer(i, names_.q), width(), spec_.hidden);
     append(out, prefix_ + names_.of_layer(i, names_.k), kv_width, spec_.hidden);
@@ -116,6 +116,20 @@ class Loader {
   }
   Matrices down(std::size_t i) const { return matrix(i, names_.down, spec_.hidden, spec_.intermediate); }
 
+  // One stored matrix as several, whose bias stays one.
+  static Matrices split(Matrices whole, std::initializer_list<std::size_t> rows) {
+    const MatrixSource source = whole.parts.front();
+    const std::size_t row_bytes = source.data.size() / source.n;
+    std::size_t first = 0;
+    whole.parts.clear();
+    for (const std::size_t n : rows) {
+      MatrixSource& part = whole.parts.emplace_back(source);
+      part.n = n;
+      part.data = source.data.subspan(first * row_bytes, n * row_bytes);
+      first += n;
+    }
+    return whole;
+  }
   // One of the two matrices that are stored as one.
   Matrices half(std::size_t layer, std::size_t which) const {
     Matrices out = matrix(layer, names_.activated_gate, std::size_t{2} * spec_.intermediate, spec_.hidden);

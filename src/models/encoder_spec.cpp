@@ -273,4 +273,12 @@ EncoderSpec encoder_spec_from_decoder(const DecoderSpec& decoder) {
   return s;
 }
 
+const EncoderNames& encoder_names(const EncoderSpec& spec, bool gguf) {
+  if (spec.causal) return gguf ? kGgufDecoderNames : kDecoderNames;
+  if (gguf) return kGgufEncoderNames;
+  if (spec.architecture == "mpnet") return kMpnetNames;
+  if (spec.architecture.starts_with("nomic")) return kNomicNames;
+  return spec.architecture == "modernbert" ? kModernbertNames : kBertNames;
+}
+
 }  // namespace metal_candle

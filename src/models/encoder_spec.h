@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "io/encoder_names.h"
 #include "io/gguf.h"
 #include "models/decoder_spec.h"
 
@@ -61,6 +62,9 @@ EncoderSpec encoder_spec_from_gguf(const GgufFile& gguf);
 
 /// A decoder without its logits.
 EncoderSpec encoder_spec_from_decoder(const DecoderSpec& decoder);
+
+/// What the weights are called in a GGUF file, or in Hugging Face's.
+const EncoderNames& encoder_names(const EncoderSpec& spec, bool gguf);
 
 /// Query width, then keys' and values'.
 constexpr std::size_t qkv_width(const EncoderSpec& spec) {

@@ -1,10 +1,11 @@
-// What each weight of an encoder is called in a checkpoint. With weight_names.h, the only places that know.
+// What each weight of an encoder is called in a checkpoint and in an adapter. With weight_names.h, the only
+// places that know.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "io/weight_store.h"
-#include "models/encoder_spec.h"
 
 namespace metal_candle {
 
@@ -28,14 +29,19 @@ struct EncoderNames {
   const char* activated_gate = "";         ///< one matrix, the first over the second
   const char* down = "";
   const char *mlp_pre_norm = "", *mlp_norm = "";
+  const char* pooler = "";  ///< of the model's; sentence vectors do not pass through it
 
   std::string of_layer(std::size_t index, const char* name) const;
 };
 
-const EncoderNames& encoder_names(const EncoderSpec& spec, bool gguf);
+extern const EncoderNames kBertNames, kMpnetNames, kModernbertNames, kNomicNames;
+extern const EncoderNames kDecoderNames;  ///< of a decoder without its output layer
+extern const EncoderNames kGgufEncoderNames, kGgufDecoderNames;
 
-/// What stands before every name of the encoder in this file: "" or, where a task's head was saved beside it,
-/// the encoder's own name ("bert.", "roberta.", "model.", ...).
+/// What may stand before every name of an encoder: "" or, where a task's head was saved beside it, the
+/// encoder's own name ("bert.", "roberta.", "model.", ...).
+std::span<const char* const> encoder_prefixes() noexcept;
+/// The one that does in this file.
 std::string encoder_prefix(const WeightStore& store, const EncoderNames& names);
 
 }  // namespace metal_candle

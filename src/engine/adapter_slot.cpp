@@ -1,0 +1,47 @@
+#include "engine/adapter_slot.h"
+
+#include <atomic>
+#include <cmath>
+#include <utility>
+
+#include "adapters/adapter_impl.h"
+
+namespace metal_candle {
+namespace {
+
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> next{0};
+  return ++next;
+}
+
+}  // namespace
+
+AdapterSlot::AdapterSlot(Bind bind) : bind_(std::move(bind)), number_(next_number()) {}
+
+std::shared_ptr<const AdapterMix> AdapterSlot::mix(const AdapterChoice& choice) const {
+  if (!choice) return applied();
+  if (choice->empty()) return nullptr;
+  auto out = std::make_shared<AdapterMix>();
+  for (const AdapterUse& use : *choice) {
+    if (!use.adapter) throw Error(ErrorCode::invalid_argument, "a request names an adapter that is null");
+    if (!std::isfinite(use.scale))
+      throw Error(ErrorCode::invalid_argument,
+                  "adapter " + use.adapter->info().path + ": its scale is not finite");
+    Adapter::Impl& adapter = use.adapter->impl();
+    out->uses.push_back(
+        {adapter.bound(number_, [&] { return bind_(adapter.file, adapter.info.path); }), use.scale});
+  }
+  return out;
+}
+
+void AdapterSlot::set_applied(std::shared_ptr<const AdapterMix> mix) noexcept {
+  const std::lock_guard lock(mutex_);
+  applied_.swap(mix);
+}
+
+std::shared_ptr<const AdapterMix> AdapterSlot::applied() const {
+  const std::lock_guard lock(mutex_);
+  return applied_;
+}
+
+}  // namespace metal_candle
