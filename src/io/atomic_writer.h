@@ -15,7 +15,8 @@ namespace metal_candle {
 /// A target that is a symbolic link is replaced by the file.
 class AtomicWriter {
  public:
-  /// Throws not_found (no such directory) or io_error (permission, read-only file system).
+  /// Throws invalid_argument (the target is a device or a pipe), not_found (no such directory) or io_error
+  /// (permission, read-only file system).
   explicit AtomicWriter(std::filesystem::path target);
   ~AtomicWriter();
   AtomicWriter(const AtomicWriter&) = delete;

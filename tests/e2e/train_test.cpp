@@ -193,7 +193,7 @@ TEST_F(Train, FromScratch) {
     std::filesystem::copy_file(std::filesystem::path(kModel) / name, dir_ / "bare" / name);
   const RunResult result =
       run_program({"train", "-m", out("bare"), "-d", data(), "-o", out("new"), "--method", "scratch",
-                   "--iters", "80", "--learning-rate", "0.01", "--threads", "1"});
+                   "--iters", "200", "--learning-rate", "0.003", "--threads", "1"});
   ASSERT_EQ(result.code, 0) << result.err;
   const RunResult answer = run_program({"generate", "-m", out("new"), "-p", "say 7", "-n", "12", "-q"});
   EXPECT_THAT(answer.out, HasSubstr("yes")) << answer.err;
