@@ -7,6 +7,7 @@
 
 #include "metal_candle/error.h"
 #include "tokenizer/byte_level.h"
+#include "tokenizer/old_classes.h"
 #include "tokenizer/regex.h"
 #include "tokenizer/unicode.h"
 
@@ -58,8 +59,12 @@ bool already_normal(std::string_view text, bool nfc) {
   });
 }
 
-std::string unicode_form(std::string text, UnicodeForm form) {
-  if (already_normal(text, form == UnicodeForm::nfc)) return text;
+/// Appends `text` in a normal form as the system's utf8proc knows it.
+void append_form(std::string_view text, UnicodeForm form, std::string& out) {
+  if (already_normal(text, form == UnicodeForm::nfc)) {
+    out += text;
+    return;
+  }
   const bool compose = form == UnicodeForm::nfc || form == UnicodeForm::nfkc;
   const bool compatible = form == UnicodeForm::nfkc || form == UnicodeForm::nfkd;
   const auto options =
@@ -72,15 +77,51 @@ std::string unicode_form(std::string text, UnicodeForm form) {
     throw Error(size == UTF8PROC_ERROR_NOMEM ? ErrorCode::out_of_memory : ErrorCode::invalid_argument,
                 std::string("tokenizer: Unicode normalisation failed: ") + utf8proc_errmsg(size));
   }
-  text.assign(reinterpret_cast<const char*>(result), static_cast<std::size_t>(size));
+  out.append(reinterpret_cast<const char*>(result), static_cast<std::size_t>(size));
   std::free(result);
-  return text;
+}
+
+/// utf8proc sees only the stretches between characters that no form of Unicode 9.0 touches, whatever the
+/// version it knows.
+std::string unicode_form(std::string text, UnicodeForm form) {
+  if (already_normal(text, form == UnicodeForm::nfc)) return text;
+  constexpr char32_t kFirstNew = 0x600;  // no character below it is younger: one stretch
+  const OldCharClasses old;
+  std::string out;
+  out.reserve(text.size() + text.size() / 8 + 8);
+  std::size_t done = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Char c = read_utf8(text, at);
+    at += c.length;
+    if (c.code < kFirstNew || !(old(c.code) & old_class_bits::inert)) continue;
+    const std::string_view stretch(text.data() + done, at - c.length - done);
+    append_form(stretch, form, out);
+    out.append(text, at - c.length, c.length);
+    done = at;
+  }
+  append_form(std::string_view(text).substr(done), form, out);
+  return out;
+}
+
+/// Capitals that Unicode 15.0 to 17.0 added: utf8proc may not know them yet.
+char32_t new_lowercase(char32_t code) {
+  if (code == 0x1C89 || code == 0xA7CC || code == 0xA7CE || code == 0xA7D2 || code == 0xA7D4 ||
+      code == 0xA7DA)
+    return code + 1;
+  if (code == 0xA7CB) return 0x264;
+  if (code == 0xA7DC) return 0x19B;
+  if (code >= 0x10D50 && code <= 0x10D65) return code + 0x20;
+  if (code >= 0x16EA0 && code <= 0x16EB8) return code + 0x1B;
+  return 0;
 }
 
 void append_lowercase(char32_t code, std::string& out) {
   if (code == 0x130) {  // the one character whose lower case is two
     out += "i\xCC\x87";
     return;
+  }
+  if (code >= 0x1C89) {
+    if (const char32_t lower = new_lowercase(code)) return append_utf8(lower, out);
   }
   append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))), out);
 }
@@ -95,13 +136,13 @@ bool is_cjk_ideograph(char32_t c) {
 
 std::string bert(std::string text, const BertNormalizerOptions& options) {
   const CharClasses classes;
+  const OldCharClasses old;
   if (options.clean_text || options.handle_chinese_chars) {
     text = map_characters(text, [&](char32_t c, std::string& out) {
-      const std::uint8_t bits = classes(c);
       if (options.clean_text) {
         const bool kept = c == '\t' || c == '\n' || c == '\r';
-        if (c == 0 || c == kReplacement || (!kept && (bits & char_class_bits::other))) return;
-        if (bits & char_class_bits::space) c = ' ';
+        if (c == 0 || c == kReplacement || (!kept && (old(c) & old_class_bits::other))) return;
+        if (classes(c) & char_class_bits::space) c = ' ';
       }
       const bool apart = options.handle_chinese_chars && is_cjk_ideograph(c);
       if (apart) out += ' ';
@@ -113,7 +154,7 @@ std::string bert(std::string text, const BertNormalizerOptions& options) {
     text = unicode_form(std::move(text), UnicodeForm::nfd);
     if (!already_normal(text, false)) {
       text = map_characters(text, [&](char32_t c, std::string& out) {
-        if (!(classes(c) & char_class_bits::nonspacing)) append_utf8(c, out);
+        if (!(old(c) & old_class_bits::nonspacing)) append_utf8(c, out);
       });
     }
   }
@@ -159,9 +200,9 @@ std::unique_ptr<Normalizer> make_lowercase_normalizer() {
 }
 std::unique_ptr<Normalizer> make_strip_accents_normalizer() {
   return normalizer([](std::string text) {
-    const CharClasses classes;
+    const OldCharClasses old;
     return map_characters(text, [&](char32_t c, std::string& out) {
-      if (!(classes(c) & char_class_bits::mark)) append_utf8(c, out);
+      if (!(old(c) & old_class_bits::mark)) append_utf8(c, out);
     });
   });
 }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "tokenizer/byte_level.h"
+#include "tokenizer/old_classes.h"
 #include "tokenizer/regex.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/word_splitters.h"
@@ -146,8 +147,8 @@ class CharSplitter final : public PreTokenizer {
 
 bool is_space(const CharClasses& classes, char32_t c) { return classes(c) & char_class_bits::space; }
 bool is_punctuation(const CharClasses& classes, char32_t c) {
-  const std::uint8_t bits = classes(c);
-  return (bits & char_class_bits::punctuation) || (c < 0x80 && (bits & char_class_bits::symbol));
+  if (c < 0x80) return classes(c) & (char_class_bits::punctuation | char_class_bits::symbol);
+  return OldCharClasses()(c) & old_class_bits::punctuation;
 }
 
 class WordSplitter final : public PreTokenizer {

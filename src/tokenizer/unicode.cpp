@@ -1,15 +1,19 @@
 #include "tokenizer/unicode.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <cstring>
+#include <span>
+
+#include "tokenizer/old_classes.h"
 
 namespace metal_candle {
 namespace {
 
 constexpr std::uint32_t kRuns[] = {
 #include "tokenizer/unicode_ranges.inc"
+};
+constexpr std::uint32_t kOldRuns[] = {
+#include "tokenizer/old_ranges.inc"
 };
 
 bool continues(unsigned char byte, unsigned char low = 0x80, unsigned char high = 0xBF) {
@@ -107,10 +111,8 @@ bool is_word_character(const CharClasses& classes, char32_t code) noexcept {
   using namespace char_class_bits;
   const std::uint8_t bits = classes(code);
   if (bits & (letter | mark)) return true;
-  if (bits & number) {  // fractions, superscripts and the like are numbers, but no digits
-    const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
-    return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL;
-  }
+  // Fractions, superscripts and the like are numbers, but no digits.
+  if (bits & number) return OldCharClasses()(code) & old_class_bits::word;
   const bool connector = code == '_' || code == 0x203F || code == 0x2040 || code == 0x2054 ||
                          code == 0xFE33 || code == 0xFE34 || (code >= 0xFE4D && code <= 0xFE4F) ||
                          code == 0xFF3F;
@@ -122,33 +124,41 @@ bool is_word_character(const CharClasses& classes, char32_t code) noexcept {
 
 namespace unicode_detail {
 
-const Pages& pages() {
-  static const Pages built = [] {
-    Pages p{};
-    std::array<int, 256> uniform;  // page that holds one class throughout
-    uniform.fill(-1);
-    std::size_t run = 0;
-    std::uint32_t left = kRuns[0] >> 8;
-    for (auto& page : p.page) {
-      const auto bits = static_cast<std::uint8_t>(kRuns[run]);
-      if (left >= 256 && uniform[bits] >= 0) {
-        page = static_cast<std::uint16_t>(uniform[bits]);
-        left -= 256;
-      } else {
-        page = static_cast<std::uint16_t>(p.classes.size() / 256);
-        if (left >= 256) uniform[bits] = page;
-        for (std::uint32_t filled = 0; filled < 256;) {
-          const std::uint32_t take = std::min(left, 256 - filled);
-          p.classes.append(take, static_cast<char>(kRuns[run]));
-          filled += take;
-          left -= take;
-          if (left == 0 && filled < 256) left = kRuns[++run] >> 8;
-        }
+/// From runs of (length << 8 | classes) that cover every code point.
+static Pages build(std::span<const std::uint32_t> runs) {
+  Pages p{};
+  std::array<int, 256> uniform;  // page that holds one class throughout
+  uniform.fill(-1);
+  std::size_t run = 0;
+  std::uint32_t left = runs[0] >> 8;
+  for (auto& page : p.page) {
+    const auto bits = static_cast<std::uint8_t>(runs[run]);
+    if (left >= 256 && uniform[bits] >= 0) {
+      page = static_cast<std::uint16_t>(uniform[bits]);
+      left -= 256;
+    } else {
+      page = static_cast<std::uint16_t>(p.classes.size() / 256);
+      if (left >= 256) uniform[bits] = page;
+      for (std::uint32_t filled = 0; filled < 256;) {
+        const std::uint32_t take = std::min(left, 256 - filled);
+        p.classes.append(take, static_cast<char>(runs[run]));
+        filled += take;
+        left -= take;
+        if (left == 0 && filled < 256) left = runs[++run] >> 8;
       }
-      if (left == 0 && run + 1 < std::size(kRuns)) left = kRuns[++run] >> 8;
     }
-    return p;
-  }();
+    if (left == 0 && run + 1 < runs.size()) left = runs[++run] >> 8;
+  }
+  return p;
+}
+
+const Pages& pages() {
+  static const Pages built = build(kRuns);
+  return built;
+}
+
+const Pages& old_pages() {
+  static const Pages built = build(kOldRuns);
   return built;
 }
 

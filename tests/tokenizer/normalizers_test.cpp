@@ -39,6 +39,26 @@ TEST(Normalizers, SmallOnes) {
   EXPECT_EQ(make_byte_level_normalizer()->normalize(" é"), "ĠÃ©");
 }
 
+// What tokenizers 0.23.3 answers: its normal forms know Unicode 9.0, its BERT and its punctuation 8.0.
+TEST(Normalizers, YoungerCharactersAreLeftAlone) {
+  const auto form = [](UnicodeForm f, std::string_view text) {
+    return make_unicode_normalizer(f)->normalize(std::string(text));
+  };
+  for (const auto f : {UnicodeForm::nfc, UnicodeForm::nfd, UnicodeForm::nfkc, UnicodeForm::nfkd}) {
+    EXPECT_EQ(form(f, "a\u0345\u07FD"), "a\u0345\u07FD");  // a mark of 11.0 stays where it is
+    EXPECT_EQ(form(f, "a\u0345\u0334"), "a\u0334\u0345");  // one of 1.1 goes to its place
+    EXPECT_EQ(form(f, "\U00011935\U00011930"), "\U00011935\U00011930");
+    EXPECT_EQ(form(f, "\U00011938"), "\U00011938");
+  }
+  EXPECT_EQ(form(UnicodeForm::nfkc, "\u32FE\u32FF\u3300"), "ヲ\u32FFアパート");  // the square era name Reiwa
+  EXPECT_EQ(form(UnicodeForm::nfc, "漢e\u0301字e\u0301か\u3099。"), "漢é字éが。");
+  EXPECT_EQ(form(UnicodeForm::nfc, "\u1112\u1161\u11AB한"), "한한");
+  EXPECT_EQ(make_bert_normalizer({})->normalize("a\u0890b\u0301c\u0898\u0600d"), "a\u0890bc\u0898d");
+  EXPECT_EQ(make_strip_accents_normalizer()->normalize("a\u0301b\u0898"), "ab\u0898");
+  EXPECT_EQ(make_lowercase_normalizer()->normalize("\u1C89\uA7CB\uA7DC\U00010D50\U00016EB8"),
+            "\u1C8A\u0264\u019B\U00010D70\U00016ED3");
+}
+
 TEST(Normalizers, RulesThatExplodeAreRefused) {
   std::vector<std::unique_ptr<Normalizer>> steps;
   for (int i = 0; i < 60; ++i) steps.push_back(make_replace_normalizer("a", "aa"));

@@ -45,6 +45,13 @@ TEST(PreTokenizer, HandWrittenMatchersEqualPcre2) {
   }
 }
 
+// What tokenizers 0.23.3 answers: punctuation is Unicode 8.0's, \\w Unicode 16.0's.
+TEST(PreTokenizer, CharactersOfTwoUnicodeVersions) {
+  EXPECT_THAT(pieces(*make_punctuation_splitter(SplitBehavior::isolated), "a\u166Db\u061Dc!"),
+              ElementsAre("a", "\u166D", "b\u061Dc", "!"));
+  EXPECT_THAT(pieces(*make_word_splitter(), "a\U0001CCF0b½c"), ElementsAre("a\U0001CCF0b", "½", "c"));
+}
+
 TEST(PreTokenizer, SplitBehaviors) {
   const auto split = [](SplitBehavior behavior, bool invert = false) {
     return pieces(*make_text_splitter("-", behavior, invert), "the-final--countdown");
