@@ -7,6 +7,7 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -52,6 +53,18 @@ int exit_code(const std::error_code& code) {
   return misnamed ? kBadInput : kFailure;
 }
 
+/// The command line, last word first. CLI11 would take the word after "--flag=" for its value.
+std::vector<std::string> arguments(int argc, char** argv) {
+  std::vector<std::string> out;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string word = argv[i];
+    const bool empty_value = word.starts_with("--") && word.find('=') == word.size() - 1;
+    if (empty_value) out.emplace_back();
+    out.push_back(empty_value ? word.substr(0, word.size() - 1) : word);
+  }
+  return out;
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App program("Runs language models from local files, on this machine alone.", "metal-candle");
   program.set_version_flag("--version", std::string("metal-candle ") + kVersion,
@@ -62,7 +75,7 @@ int parse_and_run(int argc, char** argv) {
   program.get_formatter()->column_width(34);
   for (const AddVerb add : kVerbs) add(program);
   try {
-    program.parse(argc, argv);
+    program.parse(arguments(argc, argv));
     return kOk;
   } catch (const CLI::Success& help_or_version) {
     std::ostringstream text;

@@ -13,11 +13,26 @@ std::filesystem::path config_path(const WeightStore& store) {
   return store.safetensors()->directory() / "config.json";
 }
 
+/// Before the other keys are read, for an unknown architecture has others.
+void refuse_unknown(const std::string& architecture, const std::string& file) {
+  if (is_decoder(architecture)) return;
+  ModelConfig unknown;
+  unknown.file = file;
+  unknown.architecture = architecture;
+  make_decoder_spec(unknown);  // names the known ones
+}
+
 }  // namespace
 
 ModelConfig Checkpoint::config() const {
-  if (const GgufFile* gguf = store_.gguf()) return config_from_gguf(*gguf);
-  return config_from_json(config_json(), config_path(store_).string());
+  if (const GgufFile* gguf = store_.gguf()) {
+    refuse_unknown(std::string(gguf->metadata().required_string("general.architecture")), gguf->name());
+    return config_from_gguf(*gguf);
+  }
+  const Json json = config_json();
+  const std::string file = config_path(store_).string(), type = JsonReader(json, file).text("model_type", "");
+  if (!type.empty()) refuse_unknown(type, file);
+  return config_from_json(json, file);
 }
 
 EncoderSpec Checkpoint::encoder_spec() const {

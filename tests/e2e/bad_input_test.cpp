@@ -116,6 +116,22 @@ TEST_F(BadInput, UnknownArchitectureListsTheKnown) {
   expect_refused(generate(write(model.build())), 2, {"quux", "llama", "qwen2", "mistral"});
 }
 
+// Others spell their settings otherwise, which must not be what is reported.
+TEST_F(BadInput, UnknownArchitectureOfADirectory) {
+  const std::string tensor(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})");
+  std::string file{static_cast<char>(tensor.size()), 0, 0, 0, 0, 0, 0, 0};
+  dir_.write("model.safetensors", file + tensor + std::string(4, 0));
+  for (const char* config :
+       {R"({"model_type":"gpt2","n_layer":2})",
+        R"({"model_type":"gemma2","hidden_act":"gelu_pytorch_tanh","num_hidden_layers":2})"}) {
+    dir_.write("config.json", config);
+    expect_refused(generate(dir_.path()), 2, {"architecture 'g", "llama", "qwen2", "mistral"});
+    const RunResult r = run_program({"inspect", dir_.path()});
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_THAT(r.out, HasSubstr("architecture  g"));
+  }
+}
+
 TEST_F(BadInput, NoTokenizer) {
   TinyModel model;
   model.tokenizer = false;
@@ -132,6 +148,7 @@ TEST_F(BadInput, PromptOfNoTokens) {
   const std::string file = write(TinyModel{}.build());
   expect_refused(run_program({"generate", "--model", file, "--prompt", ""}), 2, {"prompt"});
   expect_refused(run_program({"generate", "--model", file}), 2, {"prompt"});
+  expect_refused(run_program({"generate", "--model", file, "--prompt=", "--max-tokens=2"}), 2, {"prompt"});
 }
 
 TEST_F(BadInput, PromptLongerThanTheContext) {

@@ -183,6 +183,33 @@ TEST(Inspect, DescribesTheModel) {
   EXPECT_THAT(text.out, HasSubstr("q4_1"));
 }
 
+TEST(Inspect, CountsWhatMlxPacked) {
+  const auto parameters = [](const std::string& model) {
+    const RunResult r = run_program({"inspect", std::string(MC_GOLDEN_DIR) + "/models/" + model, "--json"});
+    EXPECT_EQ(r.code, 0) << r.err;
+    return Json::parse(r.out)["parameters"].get<std::uint64_t>();
+  };
+  // hidden 64: embedding and head, per layer q and o (64 x 64), k and v (32 x 64), the MLP's three, four
+  // norms.
+  const std::uint64_t layer = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64 + 2 * 64 + 2 * 16;
+  EXPECT_EQ(parameters("mlx-q4-g64"), 2 * 262 * 64 + 2 * layer + 64);
+  // Tied, without head norms; one matrix of 8 bits, one not packed.
+  EXPECT_EQ(parameters("mlx-mixed"), 262 * 64 + 2 * (layer - 2 * 16) + 64);
+}
+
+TEST(Inspect, DescribesEncodersOfBothFormats) {
+  for (const char* file : {"bert", "bert/model.gguf"}) {
+    const RunResult r =
+        run_program({"inspect", std::string(MC_GOLDEN_DIR) + "/embeddings/" + file, "--json"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const Json json = Json::parse(r.out);
+    EXPECT_EQ(json["architecture"], "bert") << file;
+    EXPECT_EQ(json["layers"], 2) << file;
+    EXPECT_EQ(json["hidden_size"], 32) << file;
+    EXPECT_EQ(json["attention_heads"], 4) << file;
+  }
+}
+
 TEST(Program, HelpAndVersionAreResults) {
   const RunResult version = run_program({"--version"});
   EXPECT_EQ(version.code, 0);
