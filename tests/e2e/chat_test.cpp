@@ -220,13 +220,20 @@ TEST(Completion, BashCompletesVerbsFlagsAndChoices) {
   EXPECT_EQ(complete("metal-candle generate --device ''"), "auto cpu gpu");
   EXPECT_EQ(complete("metal-candle bench --kv-dtype b"), "bf16");
   EXPECT_EQ(complete("metal-candle tokenize --de"), "--decode --device");
+  EXPECT_EQ(complete("metal-candle generate --device = c"), "cpu") << "--device=c";
+  EXPECT_EQ(complete("metal-candle adapter m"), "merge mix");
+  EXPECT_EQ(complete("metal-candle adapter mix --rank 4 --dens"), "--density");
+  EXPECT_EQ(complete("metal-candle adapter convert --to ''"), "peft mlx gguf");
+  EXPECT_EQ(complete("metal-candle index ''"), "build add query");
+  EXPECT_EQ(complete("metal-candle completion ''"), "bash zsh fish");
 }
 
 TEST(Completion, EveryShellKnowsEveryVerb) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
     const RunResult r = run_program({"completion", shell});
     EXPECT_EQ(r.code, 0) << r.err;
-    for (const char* word : {"generate", "chat", "tokenize", "score", "bench", "inspect", "max-tokens"}) {
+    for (const char* word : {"generate", "chat", "tokenize", "score", "bench", "inspect", "max-tokens",
+                             "merge", "density", "query"}) {
       EXPECT_THAT(r.out, HasSubstr(word)) << shell;
     }
   }
