@@ -146,6 +146,7 @@ void place(std::vector<Record>& records, std::span<const std::byte> data, std::s
 }
 
 void read_metadata(const Json& values, std::map<std::string, std::string>& out, std::string_view file) {
+  if (values.is_null()) return;  // MLX writes it when there is none, and the reference reads it
   if (!values.is_object()) fail_file(file, "\"__metadata__\" is not a JSON object");
   for (const auto& [key, value] : values.items()) {
     if (!value.is_string()) fail_file(file, "\"__metadata__\" key " + quote(key) + " is not a string");

@@ -62,6 +62,17 @@ struct Sharded {
   }
 };
 
+TEST(Safetensors, MetadataMayBeNullAsMlxWritesIt) {
+  const TempDir dir;
+  const auto file = dir.write(
+      "a.safetensors",
+      safetensors_bytes(
+          safetensors_header({"\"__metadata__\":null", safetensors_entry("a", "U8", "[1]", 0, 1)}), 1));
+  const SafetensorsModel model = SafetensorsModel::open(file);
+  EXPECT_NE(model.find("a"), nullptr);
+  EXPECT_TRUE(model.metadata().empty());
+}
+
 TEST(Safetensors, OpensADirectoryOfShards) {
   const Sharded sharded;
   const SafetensorsModel model = sharded.open();
