@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 venv=.cache/oracle/venv
-packages="torch transformers tokenizers safetensors gguf numpy jinja2 peft sentence-transformers"
+packages="torch transformers tokenizers safetensors gguf numpy jinja2 peft sentence-transformers mlx-lm mlx[cpu]"
 
 if [ "$(cat "$venv/installed" 2> /dev/null)" != "$packages" ]; then
   python3 -m venv "$venv"
