@@ -5,9 +5,10 @@
                                     (needs the oracle's torch, transformers and peft)
 
 Every contestant is a process of its own; they take turns, and the best median of a round counts. PEFT trains the
-base dequantized to f32, with and without bf16 autocast; ours the same f32 directory and the Q4_1 file itself.
+base dequantized to f32, in f32 and in bf16; ours the same f32 directory and the Q4_1 file itself, with f32 and with
+16-bit products.
 Prints one JSON line per contestant: tokens a second, seconds a step, peak resident bytes. With --lengths it times
-single sequences of growing length instead (the plot of docs/training.md).
+single sequences of growing length instead and, with --plot FILE, draws them (docs/training_length.svg).
 """
 
 import argparse
@@ -95,6 +96,30 @@ def peft(dtype, threads, steps):
     return json.loads(out.splitlines()[-1])["seconds"], peak
 
 
+def draw(points, title):
+    """Seconds a step and peak memory over the length of one sequence, side by side, as an SVG."""
+    longest, left, width, height, bottom = max(p["length"] for p in points), 50, 280, 220, 270
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 320" font-family="sans-serif" font-size="12">',
+           '<rect width="720" height="320" fill="white"/>', f'<text x="{left}" y="20">{title}</text>']  # fmt: skip
+    panels = [("seconds a step", "#d9480f", lambda p: p["seconds"]), ("peak memory, GB", "#1864ab", lambda p: p["peak_bytes"] / 1e9)]
+    for name, colour, value in panels:
+        most = max(map(value, points))
+        place = [(left + width * p["length"] / longest, bottom - height * value(p) / most, p) for p in points]
+        out.append(f'<text x="{left}" y="42" fill="{colour}">{name}</text>')
+        out.append(f'<path d="M{left} {bottom - height}V{bottom}H{left + width}" fill="none" stroke="#868e96"/>')
+        out.append(f'<polyline points="{left},{bottom} {place[-1][0]:.1f},{place[-1][1]:.1f}" stroke="#ced4da"/>')
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in place)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for x, y, p in place:
+            out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+            out.append(f'<text x="{x + 5:.1f}" y="{y + 14:.1f}">{value(p):.2f}</text>')
+            if p["length"] >= longest / 8:
+                out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{p["length"]}</text>')
+        left += 350
+    out.append('<text x="360" y="310" text-anchor="middle">tokens of one sequence; grey: proportional to them</text>')
+    return "\n".join([*out, "</svg>"]) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
@@ -102,20 +127,29 @@ def main():
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--lengths", nargs="*", type=int)
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--plot", type=pathlib.Path)
     parser.add_argument("--worker")
     a = parser.parse_args()
     if a.worker:
         return peft_worker(a.worker, a.threads, a.steps)
     if a.lengths is not None:
+        points = []
         for length in a.lengths or [256, 512, 1024, 2048, 4096]:
-            times, peak = ours(GGUF, a.threads, 2, 1, length)
-            print(json.dumps({"length": length, "seconds": min(times), "peak_bytes": peak}), flush=True)
+            times, peak = ours(GGUF, a.threads, 2, 1, length, ["--dtype", a.dtype])
+            points.append({"length": length, "seconds": min(times), "peak_bytes": peak})
+            print(json.dumps(points[-1]), flush=True)
+        if a.plot:
+            a.plot.write_text(draw(points, f"SmolLM2-135M Q4_1, rank 8, --dtype {a.dtype}, {a.threads} threads"))
         return
     make_dense()
+    half = ["--dtype", "bf16"]
     contestants = {
         "ours-f32": lambda: ours(DENSE, a.threads, a.steps, BATCH, LENGTH),
-        "ours-q4_1": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH),
-        "ours-q4_1-checkpointing": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH, ["--grad-checkpoint"]),
+        "ours-bf16": lambda: ours(DENSE, a.threads, a.steps, BATCH, LENGTH, half),
+        "ours-q4_1-f32": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH),
+        "ours-q4_1-bf16": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH, half),
+        "ours-q4_1-bf16-checkpointing": lambda: ours(GGUF, a.threads, a.steps, BATCH, LENGTH, [*half, "--grad-checkpoint"]),
         "peft-f32": lambda: peft("f32", a.threads, a.steps),
         "peft-bf16": lambda: peft("bf16", a.threads, a.steps),
     }

@@ -4,7 +4,9 @@
    batches in the same order (the counter-based generator is written down again here), random texts of every run.
    Both are f32. Tolerance: 0.01 nats on each loss.
 2. The adapter that we wrote, loaded by PEFT, gives the loss that we reported for it: 0.01 nats.
-3. The task of scripts/commands_corpus.py, stated before it was first run: of 40 held-out sentences the base gets at
+3. An adapter written for mlx-lm and loaded by it gives the log-probabilities that it gives here: 1e-3 (a tiny model,
+   since MLX's CPU operations are slow). It must also have moved them by more than 0.1.
+4. The task of scripts/commands_corpus.py, stated before it was first run: of 40 held-out sentences the base gets at
    most 10% right, the adapter at least 60%.
 """
 
@@ -25,6 +27,7 @@ from make_training import kaiming, mix_bits, module_of  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 
 MODEL = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+TINY = ROOT / "tests/golden/models/llama2"  # in F32, so that mlx-lm computes in it
 PROGRAM = ROOT / "build/bin/metal-candle"
 SEED, RATE, STEPS, BATCH = 7, 2e-4, 50, 2  # the seed of make_training; higher rates meet cliffs that amplify rounding
 
@@ -95,6 +98,34 @@ def beside_peft(folder):
     return worst < 0.01 and abs(there - reported) < 0.01
 
 
+def in_mlx(folder):
+    import mlx.core as mx
+    from mlx_lm import load
+
+    (folder / "train.jsonl").write_text("".join(json.dumps({"text": f"{i} and {i + 1}"}) + "\n" for i in range(8)))
+    adapter = folder / "adapter"
+    program("train", "-m", TINY, "-d", folder, "-o", adapter, "--iters", 30, "--batch-size", 2, "--rank", 4,
+            "--learning-rate", 1e-2, "--target-modules", "all-linear", "--format", "mlx")  # fmt: skip
+    mx.set_default_device(mx.cpu)
+    vocab = json.loads((TINY / "config.json").read_text())["vocab_size"]
+    ids = [random.randrange(3, vocab) for _ in range(24)]
+
+    def in_mlx_lm(**more):
+        logits = np.array(load(str(TINY), **more)[0](mx.array([ids]))[0].astype(mx.float32), np.float64)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+    line = program("score", "-m", TINY, "--adapter", f"a={adapter}", "--top", vocab, "--kv-dtype", "f32",
+                   input=json.dumps({"tokens": ids}))  # fmt: skip
+    ours = np.zeros((len(ids), vocab))
+    for row, top in zip(ours, json.loads(line)["top"]):
+        for token, logprob in top:
+            row[token] = logprob
+    theirs = in_mlx_lm(adapter_path=str(adapter))
+    apart, moved = np.abs(ours - theirs).max(), np.abs(theirs - in_mlx_lm()).max()
+    print(f"our adapter in mlx-lm: log-probabilities apart by {apart:.6f}, moved by {moved:.3f}", flush=True)
+    return apart < 1e-3 and moved > 0.1
+
+
 def learns(folder):
     subprocess.run([sys.executable, ROOT / "scripts/commands_corpus.py", folder], check=True)
     program("train", "-m", MODEL, "-d", folder, "-o", folder / "adapter", "--mask-prompt", "--epochs", 1, "--batch-size",
@@ -119,7 +150,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "a").mkdir()
-        ok = beside_peft(folder / "a")
+        (folder / "mlx").mkdir()
+        ok = in_mlx(folder / "mlx")
+        ok = beside_peft(folder / "a") and ok
         ok = learns(folder / "b") and ok
     sys.exit(0 if ok else "FAIL: see above")
 

@@ -1,9 +1,11 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
-#include <cstring>
+#include <span>
+#include <vector>
 
 #include "kernels/compute_pool.h"
+#include "kernels/gemm_pack.h"
 #include "kernels/scratch.h"
 
 namespace metal_candle {
@@ -12,6 +14,7 @@ namespace {
 constexpr std::size_t kBlockColumns = 768;  // for which A is packed once
 constexpr std::size_t kBlockRows = 1152;    // for which B is; A's block stays in L2 while panels of B pass
 constexpr std::size_t kPackRows = 48;       // of A in one task: whole tiles of every kernel
+constexpr std::size_t kTogether = 704;      // depth of all pieces that are multiplied together
 constexpr std::size_t kTasksPerThread = 8;
 
 struct Range {
@@ -26,62 +29,6 @@ std::size_t round_up(std::size_t a, std::size_t b) { return ceil_div(a, b) * b; 
 std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit) {
   const std::size_t whole = most / unit * unit, parts = std::max(ceil_div(n, whole), std::size_t{1});
   return std::min(whole, round_up(ceil_div(n, parts), unit));
-}
-
-// Rows [k, k + depth) of B as one panel [depth][width] for columns [column, column + width) of C; columns
-// outside the term are zero.
-void fill_panel(const GemmTerm& term, std::size_t k, std::size_t depth, std::size_t column, std::size_t width,
-                float* out) {
-  thread_local Scratch memory;
-  const std::size_t begin = std::clamp(term.begin, column, column + width);
-  const std::size_t end = std::clamp(term.end, begin, column + width);
-  const std::size_t first = begin - column, count = end - begin;
-  if (count < width) std::fill_n(out, depth * width, 0.0f);
-  if (count == 0) return;
-  if (!term.b_transposed) {
-    for (std::size_t p = 0; p < depth; ++p) {
-      float* to = out + p * width + first;
-      const float* row = term.b->row(k + p, begin - term.begin, count, to);
-      if (row != to) std::memcpy(to, row, count * sizeof(float));
-    }
-    return;
-  }
-  const float* rows[simd::kMaxGemmColumns];
-  float* scratch = memory.get<float>(simd::kMaxGemmColumns * simd::kMaxGemmDepth);
-  for (std::size_t i = 0; i < count; ++i)
-    rows[i] = term.b->row(begin - term.begin + i, k, depth, scratch + i * depth);
-  if (count == width || first == 0) return simd::gemm_transpose(rows, count, depth, width, out);
-  for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t p = 0; p < depth; ++p) out[p * width + first + i] = rows[i][p];
-}
-
-void pack_panel(const simd::GemmKernel& kernel, const GemmTerm& term, std::size_t k, std::size_t depth,
-                std::size_t column, std::byte* out) {
-  thread_local Scratch memory;
-  float* panel =
-      kernel.pack_b ? memory.get<float>(kernel.columns * simd::kMaxGemmDepth) : reinterpret_cast<float*>(out);
-  fill_panel(term, k, depth, column, kernel.columns, panel);
-  if (kernel.pack_b) kernel.pack_b(panel, depth, out);
-}
-
-// Rows of A, tile by tile.
-void pack_rows(const simd::GemmKernel& kernel, const GemmRows& a, Range rows, std::size_t k,
-               std::size_t depth, std::byte* out) {
-  thread_local Scratch memory;
-  for (std::size_t i = rows.begin; i < rows.end; i += kernel.rows, out += kernel.a_bytes(depth)) {
-    const std::size_t count = std::min(kernel.rows, rows.end - i);
-    const float* from = a.data + i * a.row_stride + k * a.k_stride;
-    std::size_t stride = a.row_stride;
-    if (a.k_stride != 1) {
-      const float* lines[simd::kMaxGemmDepth];
-      for (std::size_t p = 0; p < depth; ++p) lines[p] = from + p * a.k_stride;
-      float* rows_of_a = memory.get<float>(kernel.rows * simd::kMaxGemmDepth);
-      simd::gemm_transpose(lines, depth, count, depth, rows_of_a);
-      from = rows_of_a;
-      stride = depth;
-    }
-    kernel.pack_a(from, stride, count, depth, out);
-  }
 }
 
 // Calls f(i) for i < n, on one thread or several.
@@ -103,55 +50,104 @@ struct OnPool {
   ThreadPool& pool;
 };
 
-// Every block of A and of B is packed once, by all threads, and then multiplied by all.
+// A stretch of one term's sum within one block of C.
+struct Piece {
+  const GemmTerm* term;
+  std::size_t k, depth;
+  std::size_t first_panel, last_panel;  // of the block
+  bool starts;                          // overwrites C
+  std::size_t a_bytes, b_bytes;         // of a tile and of a panel
+  std::byte *a, *b;
+};
+
+// The stretches of all terms that touch the columns, in order.
+void list_pieces(const GemmCall& call, const simd::GemmKernel& kernel, Range columns,
+                 std::vector<Piece>& out) {
+  out.clear();
+  for (const GemmTerm& term : call.terms) {
+    if (term.begin >= columns.end || term.end <= columns.begin) continue;
+    const std::size_t step = even_part(term.k, simd::kMaxGemmDepth, 64);
+    for (std::size_t k = 0; k < term.k; k += step) {
+      const bool starts = out.empty() && !call.accumulate;
+      // Columns that the first term leaves alone are multiplied by zero, so that they hold something.
+      const Range own =
+          starts ? columns : Range{std::max(columns.begin, term.begin), std::min(columns.end, term.end)};
+      const std::size_t depth = std::min(step, term.k - k);
+      out.push_back({&term, k, depth, (own.begin - columns.begin) / kernel.columns,
+                     ceil_div(own.end - columns.begin, kernel.columns), starts, kernel.a_bytes(depth),
+                     kernel.b_bytes(depth), nullptr, nullptr});
+    }
+  }
+}
+
+// All operands of some pieces are packed by all threads; then all multiply, so that thin terms, as LoRA's,
+// find C in the cache.
+template <class Each>
+void multiply_pieces(const GemmCall& call, const simd::GemmKernel& kernel, Range rows, Range columns,
+                     std::span<Piece> pieces, const Each& each) {
+  thread_local Scratch memory;
+  const std::size_t tiles = ceil_div(rows.size(), kernel.rows);
+  const std::size_t row_tasks = ceil_div(rows.size(), kPackRows);
+  std::size_t bytes = 0, tasks = 0;
+  for (const Piece& piece : pieces)
+    bytes += tiles * piece.a_bytes + (piece.last_panel - piece.first_panel) * piece.b_bytes;
+  std::byte* at = memory.get<std::byte>(bytes);
+  for (Piece& piece : pieces) {
+    piece.a = at;
+    piece.b = at + tiles * piece.a_bytes;
+    at = piece.b + (piece.last_panel - piece.first_panel) * piece.b_bytes;
+    tasks += piece.last_panel - piece.first_panel + row_tasks;
+  }
+  each(tasks, [&](std::size_t i) {
+    const Piece* piece = pieces.data();
+    for (; i >= piece->last_panel - piece->first_panel + row_tasks; ++piece)
+      i -= piece->last_panel - piece->first_panel + row_tasks;
+    if (i < row_tasks) {
+      const std::size_t top = i * kPackRows;
+      return pack_rows(kernel, piece->term->a, rows.begin + top,
+                       std::min(rows.begin + top + kPackRows, rows.end), piece->k, piece->depth,
+                       piece->a + top / kernel.rows * piece->a_bytes);
+    }
+    const std::size_t panel = i - row_tasks;
+    pack_panel(kernel, *piece->term, piece->k, piece->depth,
+               columns.begin + (piece->first_panel + panel) * kernel.columns,
+               piece->b + panel * piece->b_bytes);
+  });
+  // A tile of A stays in L1 while panels of B pass by from L2.
+  const std::size_t panels = ceil_div(columns.size(), kernel.columns);
+  const std::size_t parts = std::min(panels, ceil_div(kTasksPerThread * each.threads(), tiles));
+  each(tiles * parts, [&](std::size_t i) {
+    const std::size_t tile = i / parts, part = i % parts, row = rows.begin + tile * kernel.rows;
+    for (std::size_t p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {
+      const std::size_t column = columns.begin + p * kernel.columns;
+      for (const Piece& piece : pieces) {
+        if (p < piece.first_panel || p >= piece.last_panel) continue;
+        kernel.product(piece.a + tile * piece.a_bytes, std::min(kernel.rows, rows.end - row),
+                       piece.b + (p - piece.first_panel) * piece.b_bytes, piece.depth,
+                       call.c + row * call.c_stride + column, call.c_stride,
+                       std::min(kernel.columns, columns.end - column), !piece.starts);
+      }
+    }
+  });
+}
+
 template <class Each>
 void multiply(const GemmCall& call, const Each& each) {
-  thread_local Scratch a_memory, b_memory;
+  thread_local std::vector<Piece> pieces;
   const simd::GemmKernel& kernel = call.half ? simd::gemm_half() : simd::gemm_f32();
   const std::size_t block_rows = even_part(call.m, kBlockRows, kPackRows);
   const std::size_t block_columns = even_part(call.n, kBlockColumns, kernel.columns);
-  const auto block = [&](Range rows, Range columns) {
-    bool first = !call.accumulate;
-    for (const GemmTerm& term : call.terms) {
-      const std::size_t step = even_part(term.k, simd::kMaxGemmDepth, 64);
-      for (std::size_t k = 0; k < term.k; k += step, first = false) {
-        const std::size_t depth = std::min(step, term.k - k);
-        const std::size_t a_bytes = kernel.a_bytes(depth), b_bytes = kernel.b_bytes(depth);
-        // Columns that the term leaves alone are multiplied by zero once, so that they hold something.
-        const Range own = first ? columns
-                                : Range{std::max(columns.begin, term.begin / kernel.columns * kernel.columns),
-                                        std::min(columns.end, term.end)};
-        if (own.begin >= own.end) continue;
-        const std::size_t panels = ceil_div(own.size(), kernel.columns);
-        const std::size_t tiles = ceil_div(rows.size(), kernel.rows);
-        const std::size_t row_tasks = ceil_div(rows.size(), kPackRows);
-        std::byte* a = a_memory.get<std::byte>(tiles * a_bytes);
-        std::byte* b = b_memory.get<std::byte>(panels * b_bytes);
-        each(panels + row_tasks, [&](std::size_t i) {
-          if (i < panels)
-            return pack_panel(kernel, term, k, depth, own.begin + i * kernel.columns, b + i * b_bytes);
-          const std::size_t top = (i - panels) * kPackRows;
-          pack_rows(kernel, term.a, {rows.begin + top, std::min(rows.begin + top + kPackRows, rows.end)}, k,
-                    depth, a + top / kernel.rows * a_bytes);
-        });
-        // A tile of A stays in L1 while panels of B pass by from L2.
-        const std::size_t parts = std::min(panels, ceil_div(kTasksPerThread * each.threads(), tiles));
-        each(tiles * parts, [&](std::size_t i) {
-          const std::size_t tile = i / parts, part = i % parts;
-          const std::size_t row = rows.begin + tile * kernel.rows;
-          for (std::size_t p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {
-            const std::size_t column = own.begin + p * kernel.columns;
-            kernel.product(a + tile * a_bytes, std::min(kernel.rows, rows.end - row), b + p * b_bytes, depth,
-                           call.c + row * call.c_stride + column, call.c_stride,
-                           std::min(kernel.columns, own.end - column), !first);
-          }
-        });
+  for (std::size_t i = 0; i < call.m; i += block_rows)
+    for (std::size_t j = 0; j < call.n; j += block_columns) {
+      const Range rows{i, std::min(i + block_rows, call.m)}, columns{j, std::min(j + block_columns, call.n)};
+      list_pieces(call, kernel, columns, pieces);
+      for (std::size_t first = 0, last = 0; first < pieces.size(); first = last) {
+        std::size_t depth = 0;
+        while (last < pieces.size() && (last == first || depth + pieces[last].depth <= kTogether))
+          depth += pieces[last++].depth;
+        multiply_pieces(call, kernel, rows, columns, std::span(pieces).subspan(first, last - first), each);
       }
     }
-  };
-  for (std::size_t i = 0; i < call.m; i += block_rows)
-    for (std::size_t j = 0; j < call.n; j += block_columns)
-      block({i, std::min(i + block_rows, call.m)}, {j, std::min(j + block_columns, call.n)});
 }
 
 }  // namespace

@@ -162,8 +162,11 @@ void TrainableLayer::backward(const PassRows& pass, const LayerActivations& a, f
   const auto gate_of = [&](std::size_t i) { return a.gate_up + i * 2 * wide; };
   for_rows(rows, [&](std::size_t i) { simd::swiglu(gate_of(i), gate_of(i) + wide, wide, act + i * wide); });
   // DoRA overwrites what it is given, and d is still the residual's.
-  std::copy_n(d, rows * n, dnormed);
-  down.backward(pass.options, act, a.h[3], rows, dnormed, dact);
+  const auto given = [&](const TrainableLinear& linear) {
+    if (linear.has_dora()) std::copy_n(d, rows * n, dnormed);
+    return linear.has_dora() ? dnormed : d;
+  };
+  down.backward(pass.options, act, a.h[3], rows, given(down), dact);
   for_rows(rows, [&](std::size_t i) {
     float* to = dwide + i * 2 * wide;
     simd::swiglu_backward(gate_of(i), gate_of(i) + wide, dact + i * wide, wide, to, to + wide);
@@ -173,8 +176,7 @@ void TrainableLayer::backward(const PassRows& pass, const LayerActivations& a, f
   norm_rows_backward(mlp_norm, norm_eps, a.middle, dnormed, rows, n, d);
 
   float* dattended = dattended_memory.get<float>(rows * output.in_features());
-  std::copy_n(d, rows * n, dnormed);
-  output.backward(pass.options, a.attended, a.h[1], rows, dnormed, dattended);
+  output.backward(pass.options, a.attended, a.h[1], rows, given(output), dattended);
   packed_attention_backward(attention, pass.sequences, rows, a.qkv, a.attended, a.log_sums, dattended, dwide,
                             attention_memory.get<float>(packed_attention_floats(attention, rows)),
                             pass.options.bf16);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/compute_pool.h"
+#include "kernels/simd/lora.h"
 #include "kernels/simd/norm.h"
 #include "kernels/simd/train_ops.h"
 #include "training/dropout.h"
@@ -29,6 +30,33 @@ void for_column_blocks(std::size_t columns, const F& f) {
                                 for (std::size_t b = begin; b < end; ++b)
                                   f(b * kColumns, std::min(columns, (b + 1) * kColumns));
                               });
+}
+
+// LoRA's thin products stay f32: register tiles of 16-bit products would be mostly empty.
+template <typename F>
+void to_rank(std::size_t rows, const F& f) {
+  constexpr std::size_t kRows = 24;
+  compute_pool().parallel_for((rows + kRows - 1) / kRows, 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin * kRows; i < std::min(rows, end * kRows); i += kRows)
+      f(i, std::min(kRows, rows - i));
+  });
+}
+
+// out [rank, n] += tᵀ · y, summed by blocks of rows in order.
+void add_outer(const float* t, std::size_t t_stride, std::size_t rank, const float* y, std::size_t y_stride,
+               std::size_t rows, std::size_t n, float* out) {
+  constexpr std::size_t kRows = 32, kColumns = 96;
+  thread_local Scratch memory;
+  float* transposed = memory.get<float>(rank * rows);
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t r = 0; r < rank; ++r) transposed[r * rows + i] = t[i * t_stride + r];
+  compute_pool().parallel_for((n + kColumns - 1) / kColumns, 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t c = begin * kColumns; c < std::min(n, end * kColumns); c += kColumns)
+      for (std::size_t i = 0; i < rows; i += kRows)
+        simd::lora_expand(DType::f32, reinterpret_cast<const std::byte*>(y + i * y_stride + c), y_stride,
+                          std::min(kRows, rows - i), transposed + i, rows, rank, std::min(kColumns, n - c),
+                          out + c, n);
+  });
 }
 
 }  // namespace
@@ -99,6 +127,16 @@ const float* TrainableLinear::dropped(const PassOptions& pass, const float* x, s
   return out;
 }
 
+// h = scale * x · factorᵀ for some rows: columns of `segment`.
+void TrainableLinear::shrink(const Segment& segment, const Parameter& factor, const float* x,
+                             std::size_t x_stride, std::size_t k, std::size_t rows, float* h) const {
+  const std::size_t rank = segment.lora->rank();
+  h += segment.rank_begin;
+  simd::lora_shrink(DType::f32, reinterpret_cast<const std::byte*>(factor.value.data()), rank, k, x, x_stride,
+                    rows, h, ranks_);
+  for (std::size_t i = 0; i < rows; ++i, h += ranks_) simd::scale(h, segment.lora->scale, rank);
+}
+
 // x Wᵀ + h Bᵀ.
 void TrainableLinear::product(const PassOptions& pass, const float* x, std::size_t rows, const float* h,
                               bool accumulate, float* y) const {
@@ -130,15 +168,9 @@ void TrainableLinear::forward(const PassOptions& pass, const float* x, std::size
   const std::size_t k = in_features(), n = out_features();
   if (ranks_ > 0) {
     const float* in = dropped(pass, x, rows, memory);
-    for (const Segment& s : segments_) {
-      if (!s.lora) continue;
-      const FloatRows a(s.lora->a.value.data(), k);
-      const GemmTerm term{{in, k, 1}, &a, true, k, 0, s.lora->rank()};
-      gemm({rows, s.lora->rank(), {&term, 1}, h + s.rank_begin, ranks_, false, pass.bf16});
-    }
-    for_rows(rows, [&](std::size_t i) {
+    to_rank(rows, [&](std::size_t begin, std::size_t count) {
       for (const Segment& s : segments_)
-        if (s.lora) simd::scale(h + i * ranks_ + s.rank_begin, s.lora->scale, s.lora->rank());
+        if (s.lora) shrink(s, s.lora->a, in + begin * k, k, k, count, h + begin * ranks_);
     });
   }
   if (dora_) {  // the gain multiplies the product alone
@@ -187,21 +219,18 @@ void TrainableLinear::backward_dora(const PassOptions& pass, const float* x, con
 }
 
 // dh = scale * dy B, and the gradients of A and B.
-void TrainableLinear::backward_lora(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
-                                    const float* dy, float* dh) {
+void TrainableLinear::backward_lora(const float* x, const float* h, std::size_t rows, const float* dy,
+                                    float* dh) {
   const std::size_t k = in_features(), n = out_features();
+  to_rank(rows, [&](std::size_t begin, std::size_t count) {
+    for (const Segment& s : segments_)
+      if (s.lora) shrink(s, s.lora->b, dy + begin * n + s.begin, n, s.n, count, dh + begin * ranks_);
+  });
   for (Segment& s : segments_) {
     if (!s.lora) continue;
     LoraParameters& l = *s.lora;
-    const std::size_t r = l.rank();
-    const FloatRows b(l.b.value.data(), s.n), dy_rows(dy + s.begin, n), x_rows(x, k);
-    const GemmTerm to_h{{dy + s.begin, n, 1}, &b, true, s.n, 0, r};
-    gemm({rows, r, {&to_h, 1}, dh + s.rank_begin, ranks_, false, pass.bf16});
-    for_rows(rows, [&](std::size_t i) { simd::scale(dh + i * ranks_ + s.rank_begin, l.scale, r); });
-    const GemmTerm to_b{{h + s.rank_begin, 1, ranks_}, &dy_rows, false, rows, 0, s.n};
-    gemm({r, s.n, {&to_b, 1}, l.b.grad.data(), s.n, true, pass.bf16});
-    const GemmTerm to_a{{dh + s.rank_begin, 1, ranks_}, &x_rows, false, rows, 0, k};
-    gemm({r, k, {&to_a, 1}, l.a.grad.data(), k, true, pass.bf16});
+    add_outer(h + s.rank_begin, ranks_, l.rank(), dy + s.begin, n, rows, s.n, l.b.grad.data());
+    add_outer(dh + s.rank_begin, ranks_, l.rank(), x, k, rows, k, l.a.grad.data());
   }
 }
 
@@ -229,7 +258,7 @@ void TrainableLinear::backward(const PassOptions& pass, const float* x, const fl
   backward_weights(pass, x, rows, dy);
   if (dora_) backward_dora(pass, x, h, rows, dy);
   float* dh = dh_memory.get<float>(rows * ranks_);
-  if (ranks_ > 0) backward_lora(pass, dropped(pass, x, rows, drop_memory), h, rows, dy, dh);
+  if (ranks_ > 0) backward_lora(dropped(pass, x, rows, drop_memory), h, rows, dy, dh);
   if (!dx) return;
   const bool masked = pass.dropout && dropout_ > 0 && ranks_ > 0;
   std::vector<GemmTerm> terms, through;

@@ -14,7 +14,7 @@ namespace metal_candle {
 
 /// What is the same for all layers of one pass.
 struct PassOptions {
-  bool bf16 = false;         ///< products of operands rounded to bfloat16
+  bool bf16 = false;         ///< 16-bit products (kernels/simd/gemm.h: gemm_half())
   bool dropout = false;      ///< of LoRA's input, in training
   std::uint64_t random = 0;  ///< names the pass: the same number draws the same masks
 };
@@ -49,6 +49,7 @@ class TrainableLinear {
   std::size_t out_features() const noexcept { return weight_.rows(); }
   std::size_t ranks() const noexcept { return ranks_; }  ///< of all segments together: the width of h
   bool trained() const noexcept;
+  bool has_dora() const noexcept { return dora_; }
   std::vector<Segment>& segments() noexcept { return segments_; }
   const WeightRows& weight() const noexcept { return weight_; }
   const std::vector<float>& bias() const noexcept { return bias_; }
@@ -77,8 +78,9 @@ class TrainableLinear {
   void multiply_gain(float* y, std::size_t rows) const;
   void add_residual(const float* residual, std::size_t rows, float* y) const;
   void backward_dora(const PassOptions& pass, const float* x, const float* h, std::size_t rows, float* dy);
-  void backward_lora(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
-                     const float* dy, float* dh);
+  void shrink(const Segment& segment, const Parameter& factor, const float* x, std::size_t x_stride,
+              std::size_t k, std::size_t rows, float* h) const;
+  void backward_lora(const float* x, const float* h, std::size_t rows, const float* dy, float* dh);
   void backward_weights(const PassOptions& pass, const float* x, std::size_t rows, const float* dy);
 
   WeightRows weight_;

@@ -14,6 +14,7 @@
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/half.h"
 #include "metal_candle/error.h"
+#include "simd_attention_targets.h"
 
 namespace metal_candle::simd {
 namespace {
@@ -32,13 +33,16 @@ TEST_P(Dequantize, MatchesTheFormatsDefinitionBitForBit) {
 
   std::vector<std::byte> blocks(stored + 1);  // misaligned, as a row in a file may be
   std::memcpy(blocks.data() + 1, bytes.data(), stored);
-  std::vector<float> values(kElements);
-  dequantize(GetParam(), blocks.data() + 1, values.data(), kElements);
-  for (std::size_t i = 0; i < kElements; ++i) {
-    float want;
-    std::memcpy(&want, bytes.data() + stored + i * sizeof want, sizeof want);
-    ASSERT_EQ(std::bit_cast<std::uint32_t>(values[i]), std::bit_cast<std::uint32_t>(want)) << "element " << i;
-  }
+  on_every_target([&] {
+    std::vector<float> values(kElements);
+    dequantize(GetParam(), blocks.data() + 1, values.data(), kElements);
+    for (std::size_t i = 0; i < kElements; ++i) {
+      float want;
+      std::memcpy(&want, bytes.data() + stored + i * sizeof want, sizeof want);
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(values[i]), std::bit_cast<std::uint32_t>(want))
+          << "element " << i;
+    }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, Dequantize,

@@ -112,7 +112,7 @@ TEST_P(Gradient, IsTheSlopeOfTheLoss) {
     }
     const std::vector<float> before = p->value;
     const double count = static_cast<double>(p->trained);
-    const double step = 2e-3 * std::sqrt(square / count + 1e-4);
+    const double step = 4e-3 * std::sqrt(square / count + 1e-4);
     const auto at = [&](double s) {
       for (std::size_t i = 0; i < p->size(); ++i)
         p->value[i] = before[i] + static_cast<float>(s) * direction[i];

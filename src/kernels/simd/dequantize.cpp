@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/simd/dequantize_values.h"
 #include "kernels/simd/quant_formats.h"
 #include "metal_candle/error.h"
 
@@ -21,15 +22,23 @@ void convert_each(const std::byte* src, float* dst, std::size_t elements, Conver
 template <DType type>
 void dequantize_blocks(const std::byte* src, float* dst, std::size_t elements) {
   using T = QuantTraits<type>;
+  constexpr std::size_t kTogether = 8;  // parts of 32 elements: one call for their arithmetic
   const std::size_t bytes = block_bytes(type);
   const std::uint8_t* p = reinterpret_cast<const std::uint8_t*>(src);
-  for (std::size_t done = 0; done < elements; p += bytes) {
-    for (int sub = 0; sub < T::kSubBlocks; ++sub, done += 32) {
-      std::uint8_t codes[32] = {};
+  int sub = 0;
+  for (std::size_t left = elements / 32; left > 0;) {
+    const std::size_t parts = left < kTogether ? left : kTogether;
+    std::uint8_t codes[32 * kTogether] = {};
+    Affine affine[2 * kTogether];
+    for (std::size_t i = 0; i < parts; ++i) {
       RawScales raw;
-      read_block<type>(p, sub, codes, raw);
-      block_values<type>(codes, raw, dst + done);
+      read_block<type>(p, sub, codes + 32 * i, raw);
+      for (int g = 0; g < T::kGroups; ++g) affine[T::kGroups * i + g] = group_affine<type>(raw, g);
+      if (++sub == T::kSubBlocks) sub = 0, p += bytes;
     }
+    code_values(codes, T::kOffset, affine, T::kGroups * parts, 32 / T::kGroups, T::kHasMin, dst);
+    dst += 32 * parts;
+    left -= parts;
   }
 }
 
