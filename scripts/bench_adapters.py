@@ -1,8 +1,9 @@
-"""Makes what bench_adapters measures: a random BF16 model of Qwen2.5-0.5B's shape and adapters of all seven projections.
+"""Makes what bench_adapters measures: random models of Qwen2.5-0.5B's shape and adapters of all seven projections.
 
-    python scripts/bench_adapters.py DIR      (needs numpy, safetensors, torch)
+    python scripts/bench_adapters.py DIR      (needs gguf, numpy, safetensors, torch)
 
-DIR/model is the base (with a tokenizer of the tiny golden models, whose ids are enough), DIR/r8, r32, r64 the adapters.
+DIR/model is the BF16 base (with a tokenizer of the tiny golden models, whose ids are enough), DIR/q4_0.gguf a Q4_0 one,
+DIR/r8, r32, r64 the adapters.
 """
 
 import json
@@ -13,6 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "scripts/bench_peers"), str(ROOT / "scripts/golden")]
+from make_models import random_gguf  # noqa: E402
+
 HIDDEN, FFN, LAYERS, HEADS, KV, HEAD_DIM, VOCAB = 896, 4864, 24, 14, 2, 64, 151936
 SHAPES = {
     "self_attn.q_proj": (HEADS * HEAD_DIM, HIDDEN),
@@ -52,6 +56,8 @@ def main():
     config |= {"hidden_size": HIDDEN, "intermediate_size": FFN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
                "num_key_value_heads": KV, "vocab_size": VOCAB, "max_position_embeddings": 32768}  # fmt: skip
     (model / "config.json").write_text(json.dumps(config))
+    shape = ("qwen2", HIDDEN, FFN, LAYERS, HEADS, KV, VOCAB, 1e6, None)
+    random_gguf(out / "q4_0.gguf", shape, "Q4_0")
     for rank in (8, 32, 64):
         folder = out / f"r{rank}"
         folder.mkdir(exist_ok=True)

@@ -1,8 +1,11 @@
-// bench_adapters MODEL DIR [THREADS]: what adapters cost on a model with adapters in DIR: r8, r64 and so on,
-// which scripts/bench_adapters.py makes. Loading from a warm page cache, switching, and the overhead on
-// decoding and on prompts. `bench_adapters --load DIR`: loading alone, in turn. `bench_adapters --resident
-// ADAPTER COUNT`: the memory of many. Each round runs all the cases, in another order every time; figures are
-// medians of the rounds' own ratios.
+// What adapters cost, on what scripts/bench_adapters.py makes (docs/adapters.md):
+//   bench_adapters load DIR                        DIR/r8, r32, r64 from a warm page cache, by a process that
+//   does
+//                                                  nothing else
+//   bench_adapters overhead MODEL DIR [THREADS]    of each on decoding and on prompts; first use and switch
+//   bench_adapters batch MODEL THREADS ADAPTER...  32 requests over all of them (one: loaded 8 times) and on
+//   one bench_adapters resident ADAPTER [COUNT]        memory of many
+// Each round runs all the cases, in another order every time; figures are medians of the rounds' own ratios.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -22,6 +25,8 @@ namespace mc = metal_candle;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 7;
+constexpr std::uint32_t kTokens = 16;  // decoded in a round
+constexpr const char* kRanks[] = {"r8", "r32", "r64"};
 
 template <typename F>
 double seconds(const F& work) {
@@ -49,87 +54,16 @@ Times run(const std::shared_ptr<mc::Model>& model, const mc::AdapterChoice& adap
   mc::GenerateOptions options;
   options.ignore_eos = true;
   options.adapters = adapters;
-  options.max_tokens = 33;
+  options.max_tokens = 1 + kTokens;
   const mc::GenerationStats decoding = mc::Generator(model).generate(prompt(8), options).stats;
   options.max_tokens = 1;
   const mc::GenerationStats reading = mc::Generator(model).generate(prompt(512), options).stats;
-  return {reading.prompt_seconds, decoding.decode_seconds / 32};
+  return {reading.prompt_seconds, decoding.decode_seconds / kTokens};
 }
 
-// 32 rows that decode together, on these adapters in turn.
-double batch_seconds(const std::shared_ptr<mc::Model>& model, const std::vector<mc::AdapterChoice>& choices) {
-  std::vector<mc::Prompt> prompts(32, mc::Prompt(prompt(4)));
-  std::vector<mc::GenerateOptions> options(32);
-  for (std::size_t i = 0; i < 32; ++i) {
-    options[i].ignore_eos = true;
-    options[i].max_tokens = 16;
-    options[i].adapters = choices[i % choices.size()];
-  }
-  return seconds([&] { mc::Generator(model).generate_batch(prompts, options); });
-}
-
-void bench(const std::string& model_path, const std::string& directory, unsigned threads) {
-  const auto model = mc::Model::load(model_path, {.threads = threads, .context_size = 1024});
-  mc::AdapterRegistry registry;
-  std::vector<std::string> names;
-  for (const char* name : {"r8", "r32", "r64"}) {
-    const std::string path = directory + "/" + name;
-    registry.load_adapter(name, path);  // warms the page cache
-    std::vector<double> times;
-    for (int i = 0; i < 2 * kRounds; ++i) times.push_back(seconds([&] { mc::Adapter::load(path); }));
-    const auto adapter = registry.get_adapter(name);
-    const double first = seconds([&] { model->apply_adapter(adapter); });
-    const double again = seconds([&] { model->apply_adapter(adapter); });
-    model->remove_adapter();
-    std::printf("%-4s load %.2f ms (%.2f GB/s), first use %.1f us, switch %.2f us, %.2f MB\n", name,
-                1e3 * median(times), 1e-9 * static_cast<double>(adapter->info().bytes) / median(times),
-                1e6 * first, 1e6 * again, 1e-6 * static_cast<double>(adapter->info().bytes));
-    names.push_back(name);
-  }
-  std::vector<mc::AdapterChoice> cases{std::vector<mc::AdapterUse>{}};
-  for (const std::string& name : names) cases.push_back(registry.resolve(name));
-  for (const auto& choice : cases) run(model, choice);
-  std::vector<std::vector<double>> prompt_ratios(cases.size()), decode_ratios(cases.size());
-  Times plain{};
-  for (int round = 0; round < kRounds; ++round) {
-    std::vector<Times> times(cases.size());
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-      const std::size_t at = (i + static_cast<std::size_t>(round)) % cases.size();
-      times[at] = run(model, cases[at]);
-    }
-    plain = times[0];
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-      prompt_ratios[i].push_back(times[i].prompt / times[0].prompt);
-      decode_ratios[i].push_back(times[i].decode / times[0].decode);
-    }
-  }
-  std::printf("plain %.1f tokens/s decoding, %.0f tokens/s on a 512-token prompt\n", 1 / plain.decode,
-              512 / plain.prompt);
-  for (std::size_t i = 1; i < cases.size(); ++i)
-    std::printf("%-4s overhead %+.1f%% decoding, %+.1f%% on prompts\n", names[i - 1].c_str(),
-                100 * (median(decode_ratios[i]) - 1), 100 * (median(prompt_ratios[i]) - 1));
-  std::vector<mc::AdapterChoice> eight;
-  for (int i = 0; i < 8; ++i)  // separate loads: separate matrices in memory
-    eight.push_back(std::vector<mc::AdapterUse>{{mc::Adapter::load(directory + "/r8"), 1}});
-  std::vector<double> ratios;
-  for (int round = 0; round < kRounds; ++round) {
-    const double one = batch_seconds(model, {eight[0]}), all = batch_seconds(model, eight);
-    ratios.push_back(one / all);
-  }
-  std::printf("32 rows over 8 adapters: %.0f%% of the throughput of 32 rows on one\n", 100 * median(ratios));
-}
-
-std::size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::size_t size = 0, resident = 0;
-  file >> size >> resident;
-  return resident * 4096;
-}
-
-// Adapters loaded again and again, as fast as it goes, by a process that runs nothing else.
 void loads(const std::string& directory) {
   constexpr int kLoads = 41;
-  for (const char* name : {"r8", "r32", "r64"}) {
+  for (const char* name : kRanks) {
     const std::string path = directory + "/" + name;
     std::vector<double> times;
     for (int i = 0; i < kLoads; ++i) times.push_back(seconds([&] { mc::Adapter::load(path); }));
@@ -137,6 +71,80 @@ void loads(const std::string& directory) {
     std::printf("%-4s load %.2f ms (%.2f GB/s), the first %.2f ms\n", name, 1e3 * median(times),
                 1e-9 * bytes / median(times), 1e3 * times[0]);
   }
+}
+
+void overhead(const std::string& model_path, const std::string& directory, unsigned threads) {
+  const auto model = mc::Model::load(model_path, {.threads = threads, .context_size = 1024});
+  const double base_bytes = static_cast<double>(model->info().file_bytes);
+  std::vector<mc::AdapterChoice> cases{std::vector<mc::AdapterUse>{}};
+  for (const char* name : kRanks) {
+    const auto adapter = mc::Adapter::load(directory + "/" + name);
+    const double first = seconds([&] { model->apply_adapter(adapter); });
+    const double again = seconds([&] { model->apply_adapter(adapter); });
+    const double removal = seconds([&] { model->remove_adapter(); });
+    std::printf("%-4s first use %.1f us, switch %.2f us, removal %.2f us\n", name, 1e6 * first, 1e6 * again,
+                1e6 * removal);
+    cases.push_back(std::vector<mc::AdapterUse>{{adapter, 1}});
+  }
+  for (const auto& choice : cases) run(model, choice);
+  std::vector<std::vector<double>> prompt_ratios(cases.size()), decode_ratios(cases.size());
+  std::vector<double> prompts, decodes;  // of the plain model
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<Times> times(cases.size());
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const std::size_t at = (i + static_cast<std::size_t>(round)) % cases.size();
+      times[at] = run(model, cases[at]);
+    }
+    prompts.push_back(times[0].prompt);
+    decodes.push_back(times[0].decode);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      prompt_ratios[i].push_back(times[i].prompt / times[0].prompt);
+      decode_ratios[i].push_back(times[i].decode / times[0].decode);
+    }
+  }
+  std::printf("plain %.1f tokens/s decoding, %.0f tokens/s on a 512-token prompt\n", 1 / median(decodes),
+              512 / median(prompts));
+  for (std::size_t i = 1; i < cases.size(); ++i)
+    std::printf("%-4s overhead %+.1f%% decoding, %+.1f%% on prompts; its bytes %.1f%% of the base's\n",
+                kRanks[i - 1], 100 * (median(decode_ratios[i]) - 1), 100 * (median(prompt_ratios[i]) - 1),
+                100 * static_cast<double>((*cases[i])[0].adapter->info().bytes) / base_bytes);
+}
+
+// Requests that run together, on these adapters in turn; generated tokens a second.
+double batch_rate(const std::shared_ptr<mc::Model>& model, const std::vector<mc::AdapterChoice>& choices) {
+  constexpr std::size_t kRequests = 32, kPrompt = 32, kNew = 32;
+  std::vector<mc::Prompt> prompts(kRequests, mc::Prompt(prompt(kPrompt)));
+  std::vector<mc::GenerateOptions> options(kRequests);
+  for (std::size_t i = 0; i < kRequests; ++i) {
+    options[i].ignore_eos = true;
+    options[i].max_tokens = kNew;
+    options[i].adapters = choices[i % choices.size()];
+  }
+  return kRequests * kNew / seconds([&] { mc::Generator(model).generate_batch(prompts, options); });
+}
+
+void batch(const std::string& model_path, unsigned threads, const std::vector<std::string>& paths) {
+  const auto model = mc::Model::load(model_path, {.threads = threads, .context_size = 1024});
+  std::vector<mc::AdapterChoice> all;
+  const std::size_t count = paths.size() == 1 ? 8 : paths.size();
+  for (std::size_t i = 0; i < count; ++i)  // separate loads: separate matrices in memory
+    all.push_back(std::vector<mc::AdapterUse>{{mc::Adapter::load(paths[i % paths.size()]), 1}});
+  batch_rate(model, all);
+  std::vector<double> rates, ratios;
+  for (int round = 0; round < kRounds; ++round) {
+    const double one = batch_rate(model, {all[0]});
+    rates.push_back(batch_rate(model, all));
+    ratios.push_back(rates.back() / one);
+  }
+  std::printf("32 requests over %zu adapters: %.1f tokens/s, %.0f%% of 32 requests on one\n", count,
+              median(rates), 100 * median(ratios));
+}
+
+std::size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::size_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * 4096;
 }
 
 // What `count` loads of one adapter take in memory.
@@ -151,24 +159,34 @@ void resident(const std::string& path, int count) {
               100 * (each / file - 1));
 }
 
+int usage() {
+  std::fprintf(
+      stderr,
+      "usage: bench_adapters load DIR | overhead MODEL DIR [THREADS] | batch MODEL THREADS ADAPTER... | "
+      "resident ADAPTER [COUNT]\n");
+  return 2;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr,
-                 "usage: bench_adapters MODEL DIR [THREADS], or --load DIR, or --resident ADAPTER [COUNT]\n");
-    return 2;
-  }
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const std::size_t count = arguments.size();
+  const std::string verb = count > 0 ? arguments[0] : "";
+  const auto number = [&](std::size_t i, int fallback) {
+    return i < count ? std::stoi(arguments[i]) : fallback;
+  };
   try {
-    if (std::string(argv[1]) == "--load") {
-      loads(argv[2]);
-      return 0;
-    }
-    if (std::string(argv[1]) == "--resident") {
-      resident(argv[2], argc > 3 ? std::atoi(argv[3]) : 1000);
-      return 0;
-    }
-    bench(argv[1], argv[2], argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 0);
+    if (verb == "load" && count == 2)
+      loads(arguments[1]);
+    else if (verb == "overhead" && count >= 3)
+      overhead(arguments[1], arguments[2], static_cast<unsigned>(number(3, 0)));
+    else if (verb == "batch" && count >= 4)
+      batch(arguments[1], static_cast<unsigned>(number(2, 0)), {arguments.begin() + 3, arguments.end()});
+    else if (verb == "resident" && count >= 2)
+      resident(arguments[1], number(2, 1000));
+    else
+      return usage();
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());

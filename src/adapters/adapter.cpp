@@ -94,6 +94,12 @@ std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapt
 }
 
 std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second) {
+  if (first.impl().file.weights->rotary() != second.impl().file.weights->rotary())
+    throw Error(
+        ErrorCode::unsupported,
+        first.info().path + " and " + second.info().path +
+            ": one is a GGUF adapter of a Llama model, whose rows stand in another order: convert it to "
+            "peft first");
   std::map<WeightId, AdapterDifference> modules;
   std::map<WeightId, LowRank> differences;
   const auto add = [&](const Adapter& adapter, double sign, double AdapterDifference::*norm) {

@@ -60,6 +60,20 @@ std::string read_adapter_config(const std::filesystem::path& directory) {
   return *std::move(text);
 }
 
+void make_directory(const std::filesystem::path& directory, const char* stranger) {
+  std::error_code failed;
+  if (std::filesystem::exists(directory, failed) && !std::filesystem::is_directory(directory, failed))
+    throw Error(ErrorCode::invalid_argument,
+                quote_path(directory) + ": is a file; give a directory to write");
+  std::filesystem::create_directories(directory, failed);
+  if (failed)
+    throw Error(ErrorCode::io_error, quote_path(directory) + ": cannot be created: " + failed.message());
+  if (stranger && std::filesystem::exists(directory / stranger, failed))
+    throw Error(ErrorCode::invalid_argument, quote_path(directory) +
+                                                 ": holds an adapter in another format (" + stranger +
+                                                 "); give a new directory");
+}
+
 bool is_adaptable(WeightRole role) noexcept {
   switch (role) {
     case WeightRole::embedding:

@@ -91,7 +91,8 @@ LoraFactors mix_factors(const std::vector<Weighted>& parts, const MixOptions& op
   return out;
 }
 
-LoraFactors mix_products(const std::vector<Weighted>& parts, const MixOptions& options) {
+LoraFactors mix_products(const std::vector<Weighted>& parts, const MixOptions& options,
+                         const std::string& module) {
   if (options.method == MixMethod::cat) {
     LoraFactors out{0, parts.front().factors.in, parts.front().factors.out, {}, {}};
     for (const Weighted& part : parts) {
@@ -107,6 +108,10 @@ LoraFactors mix_products(const std::vector<Weighted>& parts, const MixOptions& o
     sum.add(part.factors, part.weight);
     if (options.rank == 0) rank = std::max(rank, part.factors.rank);
   }
+  const std::size_t most = std::max(parts.front().factors.in, parts.front().factors.out);
+  if (rank > most)
+    throw Error(ErrorCode::invalid_argument, module + ": rank " + std::to_string(rank) +
+                                                 " exceeds both dimensions; at most " + std::to_string(most));
   return sum.nearest(rank);
 }
 
@@ -140,7 +145,7 @@ std::shared_ptr<const LoraWeights> mix_weights(std::span<const MixPart> parts, c
   std::vector<LoraSource> sources;
   for (const auto& [id, list] : modules) {
     const bool products = options.method == MixMethod::svd || options.method == MixMethod::cat;
-    const LoraFactors& f = mixed.emplace_back(products ? mix_products(list, options)
+    const LoraFactors& f = mixed.emplace_back(products ? mix_products(list, options, names.name(id))
                                                        : mix_factors(list, options, random, names.name(id)));
     LoraSource& s = sources.emplace_back();
     s.id = id;

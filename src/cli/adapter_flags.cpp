@@ -1,5 +1,6 @@
 #include "cli/adapter_flags.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -30,7 +31,12 @@ void AdapterFlags::add_to(CLI::App& app) {
 
 std::vector<NamedAdapter> AdapterFlags::parse() const {
   std::vector<NamedAdapter> out;
-  for (const std::string& text : texts) out.push_back(NamedAdapter::parse(text));
+  for (const std::string& text : texts) {
+    NamedAdapter parsed = NamedAdapter::parse(text);
+    if (std::ranges::find(out, parsed.name, &NamedAdapter::name) != out.end())
+      throw Error(ErrorCode::invalid_argument, "--adapter " + text + ": another one has this name");
+    out.push_back(std::move(parsed));
+  }
   return out;
 }
 

@@ -65,8 +65,8 @@ class Chat {
     const std::size_t space = line.find(' ');
     const std::string name = line.substr(0, space);
     const std::size_t begin = line.find_first_not_of(' ', space);
-    const std::string argument =
-        space == std::string::npos || begin == std::string::npos ? "" : line.substr(begin);
+    std::string argument = space == std::string::npos || begin == std::string::npos ? "" : line.substr(begin);
+    argument.erase(argument.find_last_not_of(" \t\r") + 1);
     if (name == "/exit" || name == "/quit") return false;
     if (name == "/help") {
       say(kCommands);
@@ -91,10 +91,14 @@ class Chat {
 
   void use_adapter(const std::string& name) {
     if (name.empty()) return model_->remove_adapter();
-    float scale = 1;
-    for (const NamedAdapter& a : named_)
-      if (a.name == name) scale = a.scale;
-    model_->apply_adapter(adapters_.get_adapter(name), scale);
+    const auto named = std::ranges::find(named_, name, &NamedAdapter::name);
+    if (named == named_.end()) {
+      std::string names;
+      for (const NamedAdapter& a : named_) names += " " + a.name;
+      throw Error(ErrorCode::invalid_argument,
+                  "no --adapter is named \"" + name + "\"; there are:" + (names.empty() ? " none" : names));
+    }
+    model_->apply_adapter(adapters_.get_adapter(name), named->scale);
   }
 
   void answer(const std::string& question) {

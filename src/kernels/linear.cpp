@@ -155,13 +155,15 @@ void compute(const Job& job, const Activations& acts, const LoraEpilogue* lora, 
   alignas(64) float block[2 * kRowBlock * kColumns];
   const std::size_t column = tile * kColumns;
   const std::size_t columns = std::min(kColumns, segment.n - column);
-  multiply(job, acts, segment, row, rows, tile, block);
   const auto index = static_cast<std::size_t>(&segment - job.spec.weight->segments().data());
+  if (lora) lora->prefetch(index, row, rows, column);
+  multiply(job, acts, segment, row, rows, tile, block);
   if (lora) lora->apply(index, row, rows, column, columns, block, kColumns);
   add_bias(job, segment, column, columns, rows, block);
   if (job.spec.swiglu) {
     alignas(64) float up[2 * kRowBlock * kColumns];
     const Segment& up_segment = job.spec.weight->segments()[1];
+    if (lora) lora->prefetch(1, row, rows, column);
     multiply(job, acts, up_segment, row, rows, tile, up);
     if (lora) lora->apply(1, row, rows, column, columns, up, kColumns);
     add_bias(job, up_segment, column, columns, rows, up);
@@ -195,6 +197,7 @@ void run_single(const Job& job) {
   const std::size_t tiles = total_tiles(job);
   thread_local Scratch shared;
   float* reduced = job.lora ? shared.get<float>(LoraEpilogue::floats(*job.lora)) : nullptr;
+  std::atomic<unsigned> shrunk{0};  // threads that are done with their share of x·Aᵀ
   pool.run([&](unsigned thread) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
@@ -203,8 +206,7 @@ void run_single(const Job& job) {
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
-      lora->shrink_share(thread, pool.size());
-      pool.barrier();
+      lora->shrink_share(thread, pool.size(), shrunk);
     }
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
               [&](const Segment& s, std::size_t tile) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
@@ -10,6 +11,9 @@
 
 namespace metal_candle {
 namespace {
+
+// Waits for a thread that is about to arrive before others may have its time: some 10 us.
+constexpr int kSpins = 10'000;
 
 // Where row indices lie among the replaced ones.
 std::pair<std::size_t, std::size_t> replaced_range(const LoraDelta& delta, std::size_t begin,
@@ -37,6 +41,10 @@ void add_scaled(const float* x, float factor, std::size_t n, float* y) {
 
 const std::byte* tile_of(const LoraDelta& delta, std::size_t column) {
   return delta.b + column * delta.rank * block_bytes(delta.type);
+}
+
+bool concerns(const LoraPart& part, std::size_t segment, std::size_t row, std::size_t rows) {
+  return part.segment == segment && part.first_row < row + rows && row < part.first_row + part.rows;
 }
 
 bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part.delta->rows; }
@@ -106,7 +114,7 @@ void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
   }
 }
 
-void LoraEpilogue::shrink_share(std::size_t index, std::size_t shares) const {
+void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done) {
   float* t = memory_;
   for (const LoraPart& part : call_.parts) {
     const std::size_t rank = part.delta->rank;
@@ -114,14 +122,27 @@ void LoraEpilogue::shrink_share(std::size_t index, std::size_t shares) const {
     if (first < last) shrink_ranks(part, t, 0, 1, first, last - first);
     t += rank;
   }
+  done_ = &done;
+  shares_ = shares;
+  done.fetch_add(1, std::memory_order_release);
+}
+
+void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows,
+                            std::size_t column) const {
+  for (const LoraPart& part : call_.parts) {
+    if (!concerns(part, segment, row, rows)) continue;
+    const std::size_t bytes = kLoraTile * part.delta->rank * block_bytes(part.delta->type);
+    const std::byte* tile = tile_of(*part.delta, column);
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(tile + i);
+  }
 }
 
 void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
                          std::size_t columns, float* block, std::size_t stride) const {
   thread_local Scratch base_memory, change_memory;
-  const auto concerned = [&](const LoraPart& part) {
-    return part.segment == segment && part.first_row < row + rows && row < part.first_row + part.rows;
-  };
+  const auto concerned = [&](const LoraPart& part) { return concerns(part, segment, row, rows); };
+  for (int spin = 0; done_ && done_->load(std::memory_order_acquire) < shares_; ++spin)
+    if (spin > kSpins) std::this_thread::yield();
   const float* base = nullptr;  // x·Wᵀ before any part adds to it, where a part asks for it
   if (std::ranges::any_of(call_.parts, [&](const auto& p) { return concerned(p) && needs_base(p); })) {
     float* copy = base_memory.get<float>(rows * stride);

@@ -3,6 +3,7 @@
 // matrices come from is the business of adapters/.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -65,7 +66,8 @@ struct LoraCall {
 };
 
 /// The work of one call, on memory of the caller. Threads may share it; none writes what another reads
-/// before the barrier that the caller puts between shrink() and apply().
+/// before the barrier that the caller puts between shrink() and apply(). With shrink_share() each has its
+/// own.
 class LoraEpilogue {
  public:
   /// Working memory of a call, in floats.
@@ -77,8 +79,12 @@ class LoraEpilogue {
 
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
-  /// The same for the only row, share `index` of `shares` of each rank.
-  void shrink_share(std::size_t index, std::size_t shares) const;
+  /// The same for the only row, share `index` of `shares` of each rank; apply() waits until `done`, shared
+  /// and 0 at first, says that all shares are there: by then the caller has multiplied a tile.
+  void shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done);
+
+  /// Asks for the part of B that apply() with these arguments reads.
+  void prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column) const;
 
   /// Adds to block [rows][stride], which holds x·Wᵀ of rows [row, row + rows) and outputs
   /// [column, column + columns) of a matrix of the stack: one tile, so `column` is a multiple of kLoraTile.
@@ -95,6 +101,8 @@ class LoraEpilogue {
   const float* x_;
   std::size_t k_;
   float* memory_;
+  std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()
+  unsigned shares_ = 0;
 };
 
 /// The same for row `row` of an embedding: `out` [n] holds the table's row of `id`.

@@ -201,7 +201,7 @@ std::optional<DType> parse_type(const std::string& text) {
 
 void write_directory(const SafetensorsModel& model, Merger& merger, const std::filesystem::path& directory) {
   const std::vector<StoredTensor> tensors = merger.tensors();
-  std::filesystem::create_directories(directory);
+  make_directory(directory);
   write_safetensors(directory / "model.safetensors", tensors, {{"format", "pt"}});
   for (const auto& entry : std::filesystem::directory_iterator(model.directory())) {
     const std::string extension = entry.path().extension().string();

@@ -79,6 +79,8 @@ TEST(AdapterFlag, ScoresArePefts) {
 TEST(AdapterFlag, BadOnesAreNamed) {
   expect_bad_input(generate({"--adapter", "nameless"}), "NAME=PATH");
   expect_bad_input(generate({"--adapter", "a="}), "NAME=PATH");
+  expect_bad_input(generate({"--adapter", "a=" + adapter("lora"), "--adapter", "a=" + adapter("rslora")}),
+                   "another one has this name");
   expect_bad_input(generate({"--adapter", "../a=" + adapter("lora")}), "adapter name");
   expect_bad_input(generate({"--adapter", "a=/nowhere"}), "/nowhere");
   expect_bad_input(generate({"--adapter", "a=" + adapter("dora")}), "model.layers.0.self_attn.q_proj");
@@ -114,6 +116,27 @@ TEST(AdapterVerb, ConvertThereAndBack) {
   expect_bad_input(run_program({"adapter", "convert", adapter("lora-gguf/adapter.gguf"), "-o", gguf}),
                    "which model");
   expect_bad_input(run_program({"adapter", "convert", adapter("bias"), "--to", "mlx", "-o", mlx}), "biases");
+}
+
+TEST(AdapterVerb, WhereItCannotWriteIsNamed) {
+  const TempDir dir;
+  const std::string file = dir.write("file", "x").string(), mlx = (dir / "mlx").string();
+  expect_bad_input(run_program({"adapter", "convert", adapter("lora"), "-o", file}), "give a directory");
+  expect_bad_input(
+      run_program({"adapter", "merge", "-m", kModel, "--adapter", "a=" + adapter("lora"), "-o", file}),
+      "give a directory");
+  text_of(run_program({"adapter", "convert", adapter("lora"), "--to", "mlx", "-o", mlx}));
+  expect_bad_input(run_program({"adapter", "convert", adapter("lora"), "-o", mlx}), "in another format");
+}
+
+TEST(AdapterVerb, RefusesWhatCannotBeComparedOrMixed) {
+  expect_bad_input(run_program({"adapter", "diff", adapter("lora"), adapter("lora-gguf/adapter.gguf")}),
+                   "rows stand in another order");
+  const TempDir dir;
+  expect_bad_input(run_program({"adapter", "mix", "--adapter", "a=" + adapter("lora"), "--adapter",
+                                "b=" + adapter("other"), "--method", "svd", "--rank", "9999999", "-o",
+                                (dir / "mix").string()}),
+                   "rank 9999999 exceeds");
 }
 
 TEST(AdapterVerb, MergeAndMix) {

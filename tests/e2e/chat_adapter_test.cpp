@@ -68,7 +68,7 @@ TEST_F(ChatAdapter, StartsOnTheFirstAndSwitchesByName) {
 
 TEST_F(ChatAdapter, AnUnknownNameIsAnErrorAndChangesNothing) {
   const RunResult r = chat("/adapter three\naa\n");
-  EXPECT_THAT(r.err, HasSubstr("\"three\""));
+  EXPECT_THAT(r.err, HasSubstr("\"three\"; there are: one two"));
   EXPECT_EQ(r.out, answer({"--adapter", "a=" + path(1)}));
 }
 
