@@ -1,20 +1,24 @@
-"""Embedding speed beside sentence-transformers and ONNX Runtime, tokenizing included, interleaved in one run.
+"""Embedding speed beside sentence-transformers, ONNX Runtime and llama.cpp, tokenizing included, interleaved in one run.
 
-    python bench/e2e/bench_embed.py [--rounds N] [--seconds S] [--only TEXT]
-        (needs sentence-transformers, onnxruntime, onnx, onnxscript; build/bin/bench_embed; the MiniLM of
-         scripts/fetch_embedding_model.sh)
+    python bench/e2e/bench_embed.py [--rounds N] [--seconds S] [--only TEXT] [--peers NAMES]
+        (needs sentence-transformers, onnxruntime, onnx, onnxscript, gguf; build/bin/bench_embed; the MiniLM of
+         scripts/fetch_embedding_model.sh; for llama.cpp the llama-server of scripts/bench_peers/setup.sh)
 
 Every workload is timed in rounds; in a round each program takes its turn, so that a disturbance of the machine meets
 all of them. Printed: the best time of each and what it is in tokens/s, special tokens included. ONNX Runtime gets the
-texts sorted by length in batches of 32, as sentence-transformers does for itself.
+texts sorted by length in batches of 32, as sentence-transformers does for itself. llama.cpp runs MiniLM in f16, its
+converter's usual choice, as a server on 127.0.0.1 that is sent all texts in one request, HTTP and JSON included.
 """
 
 import argparse
 import json
 import pathlib
 import random
+import socket
 import subprocess
+import sys
 import time
+import urllib.request
 
 import numpy as np
 
@@ -119,16 +123,48 @@ class OnnxRuntime(Peer):
         return out
 
 
+class LlamaCpp(Peer):
+    name = "llama.cpp"
+    program = ROOT / ".cache/peers/llama-build/bin/llama-server"
+
+    def __init__(self):
+        path = ROOT / ".cache/models/all-MiniLM-L6-v2.f16.gguf"
+        if not path.exists():
+            sys.path.insert(0, str(ROOT / "scripts/golden"))
+            from embeddings import write_gguf
+
+            write_gguf(MODEL, path, 512)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/"
+        # Room for a thousand texts; batches of 2,048 tokens, of up to 64 texts.
+        flags = f"--host 127.0.0.1 --port {port} -t {THREADS} -tb {THREADS} --embedding -c 16384 -b 2048 -ub 2048 -np 64 --no-webui"
+        self.process = subprocess.Popen([self.program, "-m", path, *flags.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(self.url + "health", timeout=1)
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise SystemExit("llama-server does not answer")
+
+    def embed(self, texts):
+        request = urllib.request.Request(self.url + "embedding", json.dumps({"content": texts}).encode(), {"Content-Type": "application/json"})
+        answer = json.load(urllib.request.urlopen(request, timeout=60))
+        return np.array([a["embedding"][0] for a in answer], np.float32)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a program's turn")
     parser.add_argument("--only", default="", help="workloads whose name contains one of these, comma-separated")
-    parser.add_argument("--ours", action="store_true", help="without the peers")
+    parser.add_argument("--peers", default="st,ort,llama", help="which of them, comma-separated; empty: none")
     flags = parser.parse_args()
+    peers = {"st": SentenceTransformers, "ort": OnnxRuntime, "llama": LlamaCpp}
     programs = [Ours(d) for d in ("f32", "bf16", "int8")]
-    if not flags.ours:
-        programs += [SentenceTransformers(), OnnxRuntime()]
+    programs += [peers[name]() for name in flags.peers.split(",") if name]
     rng = random.Random(1)
     workloads = [(f"{n} x {t}", uniform(n, t, rng)) for n in (1, 8, 100, 1000) for t in (16, 64, 256)]
     workloads += [(f"{n} x mixed", mixed(n, rng)) for n in (8, 100, 1000)]
@@ -143,6 +179,9 @@ def main():
                 once = p.time(texts, 1)
                 best[i] = min(best[i], once, p.time(texts, max(1, min(50, int(flags.seconds / once)))))
         print(f"{name:14}" + "".join(f"{1e3 * b:12.2f} ms {tokens / b:8.0f}" for b in best), flush=True)
+    for p in programs:
+        if hasattr(p, "process"):
+            p.process.kill()
 
 
 if __name__ == "__main__":

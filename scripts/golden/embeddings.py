@@ -167,7 +167,7 @@ def bert():
     (folder / "1_Pooling/config.json").write_text(saved)
     write_reference(folder, texts=TEXTS, vectors=encode(folder), query_vectors=encode(folder, prompt_name="query"),
                     half=encode(folder, truncate_dim=16, normalize_embeddings=True), poolings=poolings)
-    write_gguf(folder)
+    write_gguf(folder, folder / "model.gguf", 32)
 
 
 def add_wordpiece(writer, folder):
@@ -181,12 +181,13 @@ def add_wordpiece(writer, folder):
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", vocab[token])
 
 
-def write_gguf(folder):
+def write_gguf(folder, path, context, weights=np.float16):
+    """A BERT checkpoint in llama.cpp's format; bench/e2e/bench_embed.py uses it too."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32)
     cfg, state = model.config, {k: v.numpy() for k, v in model.state_dict().items()}
-    writer = GGUFWriter(str(folder / "model.gguf"), "bert")
+    writer = GGUFWriter(str(path), "bert")
     writer.add_block_count(cfg.num_hidden_layers)
-    writer.add_context_length(32)
+    writer.add_context_length(context)
     writer.add_embedding_length(cfg.hidden_size)
     writer.add_feed_forward_length(cfg.intermediate_size)
     writer.add_head_count(cfg.num_attention_heads)
@@ -205,8 +206,8 @@ def write_gguf(folder):
         base, _, kind = name.rpartition(".")
         if base not in names:
             continue
-        value = value[:32] if base == "embeddings.position_embeddings" else value
-        writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if value.ndim == 1 else np.float16))
+        value = value[:context] if base == "embeddings.position_embeddings" else value
+        writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if value.ndim == 1 else weights))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -31,7 +31,8 @@ Examples:
   metal-candle embed -m e5-small-v2 --prompt "query: " questions.txt
   metal-candle embed -m all-MiniLM-L6-v2 lines.txt --output vectors.npy)";
 
-constexpr std::size_t kSlice = 4096;  // lines embedded at a time
+// Embedded at a time: so many lines, or fewer that have so many bytes.
+constexpr std::size_t kSlice = 4096, kSliceBytes = 4 << 20;
 
 struct Flags {
   EmbeddingFlags model;
@@ -160,18 +161,20 @@ void run(const Flags& flags) {
   ProgressBar bar("embedding");
   std::vector<Line> lines;
   std::uint64_t seen = 0;
-  std::size_t count = 0;
+  std::size_t count = 0, waiting = 0;
   const auto flush = [&] {
     if (lines.empty()) return;
     writer.write(embed(*model, lines, options));
     lines.clear();
+    waiting = 0;
     if (total > 0) bar.show(static_cast<double>(seen) / static_cast<double>(total));
   };
   for_each_line(flags.input, [&](std::string_view text, std::size_t number) {
     lines.push_back(read_line(text, source + ", line " + std::to_string(number)));
     seen += text.size() + 1;
+    waiting += text.size();
     ++count;
-    if (lines.size() == kSlice) flush();
+    if (lines.size() == kSlice || waiting >= kSliceBytes) flush();
   });
   if (count == 0) throw Error(ErrorCode::invalid_argument, source + ": there is no line to embed");
   flush();

@@ -149,6 +149,27 @@ TEST(Embed, ErrorsAreOneLineAndLeaveNoFile) {
   EXPECT_THAT(missing.err, HasSubstr("/no/such/model"));
 }
 
+TEST(Embed, AdaptersAddUp) {
+  const std::string lora = MC_GOLDEN_DIR "/embeddings/adapters/bert";
+  const Json reference = Json::parse(std::ifstream(lora + "/reference.json"));
+  const std::string text = golden()["texts"][0];
+  const auto vector = [&](std::vector<std::string> flags) {
+    const RunResult r = embed(std::move(flags), {.input = text});
+    EXPECT_EQ(r.code, 0) << r.err;
+    return Json::parse(r.out)["embedding"].get<std::vector<double>>();
+  };
+  const auto once = vector({"--adapter", "a=" + lora});
+  const auto halves = vector({"--adapter", "a=" + lora + ":0.5", "--adapter", "b=" + lora + ":0.5"});
+  for (std::size_t c = 0; c < once.size(); ++c) {
+    EXPECT_NEAR(once[c], reference["vectors"][0][c].get<double>(), 5e-5);
+    EXPECT_NEAR(halves[c], once[c], 1e-5);
+  }
+  const RunResult r =
+      embed({"--adapter", "a=" MC_GOLDEN_DIR "/embeddings/adapters/modernbert"}, {.input = text});
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, HasSubstr("layers.0.attn.Wo: the model has no such module"));
+}
+
 TEST(Similarity, OfATextWithItselfIsOne) {
   const auto run = [](const std::string& a, const std::string& b) {
     const RunResult r = run_program({"similarity", "-m", kBert, a, b});

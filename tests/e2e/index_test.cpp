@@ -51,6 +51,29 @@ TEST_F(Index, BuildQueryChangeAddQuery) {
   EXPECT_EQ(Json::parse(lines(run({"query", "the dog, the dog and the dog"}).out).at(0))["passage"], 0);
 }
 
+TEST_F(Index, AKilledBuildKeepsWhatItFinishedAndGoesOn) {
+  constexpr int kFiles = 300;
+  for (int i = 0; i < kFiles; ++i)
+    folder.write("many/" + std::to_string(i), "the dog sat on mat " + std::to_string(i));
+  const std::string many = (folder / "many").string();
+  int kept = 0;
+  for (int delay = 20; kept == 0 && delay < 20000; delay = delay * 5 / 4) {
+    std::filesystem::remove_all(index);
+    ASSERT_TRUE(run_and_kill({"index", "build", "-m", kModel, many, "--index", index}, delay)) << delay;
+    const RunResult asked = run({"query", "the dog"});
+    EXPECT_EQ(asked.code, 2);
+    EXPECT_EQ(lines(asked.err).size(), 1u) << asked.err;
+    if (const auto at = asked.err.find("interrupted"); at != std::string::npos)
+      kept = std::atoi(asked.err.c_str() + asked.err.find('(', at) + 1);
+  }
+  EXPECT_GT(kept, 0);
+  EXPECT_LT(kept, kFiles);
+  const RunResult added = run({"add", many});
+  EXPECT_THAT(added.err, HasSubstr(std::to_string(kFiles - kept) + " files indexed, 300 passages in all"));
+  EXPECT_EQ(Json::parse(lines(run({"query", "the dog sat on mat 42"}).out).at(0))["text"],
+            "the dog sat on mat 42");
+}
+
 TEST_F(Index, ErrorsAreOneLine) {
   const auto fails = [&](std::vector<std::string> arguments, const std::string& part) {
     const RunResult r = run(std::move(arguments));

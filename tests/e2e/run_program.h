@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 extern char** environ;
@@ -118,6 +119,27 @@ inline RunResult run_program(const std::vector<std::string>& arguments, const Ru
   ::signal(SIGPIPE, ignored);
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
+}
+
+/// Starts the program, kills it after a while, and says whether it was still running then.
+inline bool run_and_kill(const std::vector<std::string>& arguments, int milliseconds) {
+  std::vector<std::string> words{MC_BINARY};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (std::string& w : words) pointers.push_back(w.data());
+  pointers.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  pid_t pid = 0;
+  if (::posix_spawn(&pid, MC_BINARY, &actions, nullptr, pointers.data(), environ) != 0)
+    throw std::runtime_error("cannot start " MC_BINARY);
+  posix_spawn_file_actions_destroy(&actions);
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+  ::kill(pid, SIGKILL);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFSIGNALED(status);
 }
 
 /// The model of the README, which scripts/fetch_demo_model.sh put there.

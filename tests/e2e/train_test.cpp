@@ -199,27 +199,6 @@ TEST_F(Train, FromScratch) {
   EXPECT_THAT(answer.out, HasSubstr("yes")) << answer.err;
 }
 
-// Starts the program, kills it after a while, and says whether it was still running then.
-bool run_and_kill(const std::vector<std::string>& arguments, int milliseconds) {
-  std::vector<std::string> words{MC_BINARY};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
-  for (std::string& w : words) pointers.push_back(w.data());
-  pointers.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-  pid_t pid = 0;
-  if (::posix_spawn(&pid, MC_BINARY, &actions, nullptr, pointers.data(), environ) != 0)
-    throw std::runtime_error("cannot start " MC_BINARY);
-  posix_spawn_file_actions_destroy(&actions);
-  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
-  ::kill(pid, SIGKILL);
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return WIFSIGNALED(status);
-}
-
 TEST_F(Train, KilledTwentyTimesAndResumedEndsWithTheSameBits) {
   const std::vector<std::string> flags{
       "--iters",       "150",    "--save-every",        "3", "--dropout",    "0.2", "--seed",  "5",

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "embeddings/pooling.h"
+#include "embeddings/sqlite.h"
 #include "support/expect_error.h"
 #include "support/temp_dir.h"
 
@@ -129,6 +130,14 @@ TEST_F(SearchIndexTest, AMissingOrDamagedGraphIsMadeAnew) {
     EXPECT_EQ(nearest(index, vectors), "passage 42") << damage;
     EXPECT_EQ(std::filesystem::file_size(graph), whole);
   }
+}
+
+TEST_F(SearchIndexTest, AVectorOfAnotherSizeInTheFileIsAnError) {
+  filled();
+  Database(directory / "index.sqlite", false)
+      .execute("UPDATE passages SET vector = zeroblob(12) WHERE position = 7");
+  SearchIndex index = SearchIndex::open(directory);
+  EXPECT_MC_ERROR(nearest(index, vectors), ErrorCode::malformed_file, "passage 8", "12 bytes instead of 64");
 }
 
 TEST_F(SearchIndexTest, ErrorsSayWhatToDo) {

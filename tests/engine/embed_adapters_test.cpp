@@ -63,7 +63,7 @@ TEST_P(EmbedAdapter, IsWhatPeftComputes) {
 
 TEST_P(EmbedAdapter, RoundedProductsPointTheSameWay) {
   for (const auto& [dtype, least] :
-       {std::pair{EmbeddingDType::bf16, 0.999f}, {EmbeddingDType::int8, 0.985f}}) {
+       {std::pair{EmbeddingDType::bf16, 0.998f}, {EmbeddingDType::int8, 0.99f}}) {
     const Embeddings got =
         embed(*load(model, dtype), texts, std::vector<AdapterUse>{{adapter(GetParam()), 1}});
     for (std::size_t i = 0; i < got.rows; ++i)

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "core/json.h"
@@ -108,7 +109,7 @@ class EmbedTest : public testing::Test {
 
 TEST_F(EmbedTest, AGgufFileGivesTheSameVectors) {
   // llama.cpp's vocabulary marks no special token by its text, so those written in a text stay text.
-  for (const char* name : {"bert", "nomic_bert"}) {
+  for (const char* name : {"bert", "nomic_bert", "qwen3"}) {
     const auto model = load(kGolden / name / "model.gguf");
     const Embeddings got = embed(*model);
     const Rows expected = reference(name)["vectors"];
@@ -118,6 +119,28 @@ TEST_F(EmbedTest, AGgufFileGivesTheSameVectors) {
         ASSERT_NEAR(got.row(i)[c], expected[i][c], kTolerance) << name << ": " << texts[i];
     }
   }
+}
+
+TEST_F(EmbedTest, AGgufFileSaysHowToPool) {
+  const fs::path file = folder.path() / "model.gguf";
+  std::ostringstream content;
+  content << std::ifstream(kGolden / "bert/model.gguf", std::ios::binary).rdbuf();
+  std::string bytes = content.str();
+  const std::string key = "bert.pooling_type";
+  const std::size_t at = bytes.find(key) + key.size() + 4;  // past the value's type
+  for (const auto& [type, mode] : {std::pair{2, "cls"}, {3, "lasttoken"}}) {
+    bytes[at] = static_cast<char>(type);
+    std::ofstream(file, std::ios::binary) << bytes;
+    const Embeddings got = embed(*load(file));
+    const Rows expected = golden["poolings"][mode];
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      if (texts[i].find('[') != std::string::npos) continue;
+      EXPECT_GT(cosine_similarity(got.row(i), expected[i]), 1 - 1e-6f) << mode << ": " << texts[i];
+    }
+  }
+  bytes[at] = 4;
+  std::ofstream(file, std::ios::binary) << bytes;
+  EXPECT_MC_ERROR(load(file), ErrorCode::unsupported, "bert.pooling_type");
 }
 
 TEST_F(EmbedTest, EveryPoolingMode) {
