@@ -141,7 +141,7 @@ class LlamaCpp(Peer):
         # Room for a thousand texts; batches of 2,048 tokens, of up to 64 texts.
         flags = f"--host 127.0.0.1 --port {port} -t {THREADS} -tb {THREADS} --embedding -c 16384 -b 2048 -ub 2048 -np 64 --no-webui"
         self.process = subprocess.Popen([self.program, "-m", path, *flags.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(100):
+        for _ in range(600):
             try:
                 urllib.request.urlopen(self.url + "health", timeout=1)
                 return
@@ -160,7 +160,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a program's turn")
     parser.add_argument("--only", default="", help="workloads whose name contains one of these, comma-separated")
-    parser.add_argument("--peers", default="st,ort,llama", help="which of them, comma-separated; empty: none")
+    parser.add_argument("--peers", default="st,ort", help="which of st, ort and llama, comma-separated; empty: none")
     flags = parser.parse_args()
     peers = {"st": SentenceTransformers, "ort": OnnxRuntime, "llama": LlamaCpp}
     programs = [Ours(d) for d in ("f32", "bf16", "int8")]
