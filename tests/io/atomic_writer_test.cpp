@@ -103,10 +103,10 @@ TEST(AtomicWriter, APipeOrADeviceIsNotReplaced) {
   const TempDir dir;
   const auto pipe = dir / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_MC_ERROR(AtomicWriter writer(pipe), ErrorCode::invalid_argument, "pipe");
+  EXPECT_MC_ERROR(AtomicWriter{pipe}, ErrorCode::invalid_argument, "pipe");
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   EXPECT_EQ(file_count(dir), 1u);
-  EXPECT_MC_ERROR(AtomicWriter writer("/dev/null"), ErrorCode::invalid_argument, "/dev/null");
+  EXPECT_MC_ERROR(AtomicWriter{"/dev/null"}, ErrorCode::invalid_argument, "/dev/null");
 }
 
 TEST(AtomicWriter, AForbiddenDirectoryIsAnIoError) {
