@@ -8,7 +8,7 @@ Every contestant is a process of its own; they take turns, and the best median o
 base dequantized to f32, in f32 and in bf16; ours the same f32 directory and the Q4_1 file itself, with f32 and with
 16-bit products.
 Prints one JSON line per contestant: tokens a second, seconds a step, peak resident bytes. With --lengths it times
-single sequences of growing length instead and, with --plot FILE, draws them (docs/training_length.svg).
+single sequences of growing length instead and, with --plot FILE, draws them as an SVG.
 """
 
 import argparse
