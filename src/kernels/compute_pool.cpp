@@ -2,11 +2,16 @@
 
 #include <memory>
 
+#include "kernels/simd/target.h"
+
 namespace metal_candle {
 namespace {
 
 std::unique_ptr<ThreadPool>& pool() {
-  static auto instance = std::make_unique<ThreadPool>(ThreadPool::default_threads());
+  static auto instance = [] {
+    simd::active_target();  // METAL_CANDLE_SIMD holds for Highway's kernels too, from their first call on
+    return std::make_unique<ThreadPool>(ThreadPool::default_threads());
+  }();
   return instance;
 }
 
