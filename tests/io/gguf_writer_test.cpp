@@ -39,7 +39,8 @@ TEST(GgufWriter, AlignsTensorsAsTheMetadataSays) {
   const StoredTensor tensors[] = {{"odd", DType::bf16, {3}, odd}, {"wide", DType::f32, {2, 1}, wide}};
   for (const std::uint64_t alignment : {0, 8, 256}) {
     std::vector<GgufEntry> entries{{"general.architecture", GgufType::string, std::string_view("llama")}};
-    if (alignment > 0) entries.push_back({"general.alignment", GgufType::u32, alignment});
+    const GgufEntry wanted{"general.alignment", GgufType::u32, alignment};
+    if (alignment > 0) entries.push_back(wanted);
     write_gguf(dir / "m.gguf", entries, tensors);
     const GgufFile file = GgufFile::open(dir / "m.gguf");
     EXPECT_EQ(file.alignment(), alignment > 0 ? alignment : 32);
