@@ -266,7 +266,8 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
 }
 
 /// The cache as bf16, keys [begin, end) of it: itself or a copy, good until the thread's next call.
-KvHead as_bf16(const KvHead& kv, std::size_t head_dim, std::size_t begin, std::size_t end) {
+KvHead as_bf16(const KvHead& kv, [[maybe_unused]] std::size_t head_dim, [[maybe_unused]] std::size_t begin,
+               [[maybe_unused]] std::size_t end) {
 #if HWY_ARCH_X86_64
   if (kv.type == KvType::f16) {
     thread_local std::vector<std::uint32_t> memory;
