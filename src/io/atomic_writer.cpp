@@ -43,8 +43,9 @@ AtomicWriter::AtomicWriter(std::filesystem::path target) : target_(std::move(tar
   }
   std::error_code ignored;  // what cannot be looked at, cannot be opened either
   if (const auto status = std::filesystem::status(target_, ignored); std::filesystem::is_other(status)) {
-    throw Error(ErrorCode::invalid_argument,
-                quote_path(target_) + ": is a device or a pipe, which a file would replace; give another name");
+    throw Error(
+        ErrorCode::invalid_argument,
+        quote_path(target_) + ": is a device or a pipe, which a file would replace; give another name");
   }
   // A process that died under our number may have left a name behind: take the next one.
   do {
