@@ -146,10 +146,10 @@ class Encoder::Pass {
   }
 
   void embed() {
-    const auto [begin, end] = team_.share(rows());
+    const Team::Share own = team_.share(rows());
     float* part = b_.row_ + team_.index * 2 * hidden();
     std::size_t s = 0;
-    for (std::size_t r = begin; r < end; ++r) {
+    for (std::size_t r = own.begin; r < own.end; ++r) {
       while (batch_.begin[s + 1] <= r) ++s;
       float* h = b_.hidden_ + r * hidden();
       weights_.words.read(static_cast<std::size_t>(batch_.tokens[r]), hidden(), h);
@@ -170,10 +170,10 @@ class Encoder::Pass {
 
   // h = norm(h), x = pre_norm(h), row by row.
   void normalize(const LayerNorm& norm, const LayerNorm& pre_norm) {
-    const auto [begin, end] = team_.share(rows());
+    const Team::Share own = team_.share(rows());
     const ProductRows x = product_rows(b_.x_, hidden());
     float* normalized = b_.row_ + team_.index * 2 * hidden();
-    for (std::size_t r = begin; r < end; ++r) {
+    for (std::size_t r = own.begin; r < own.end; ++r) {
       float* h = b_.hidden_ + r * hidden();
       if (!norm.weight.empty()) apply(norm, h, h);
       if (pre_norm.weight.empty()) {
