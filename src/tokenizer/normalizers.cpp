@@ -67,7 +67,7 @@ void append_form(std::string_view text, UnicodeForm form, std::string& out) {
   }
   const bool compose = form == UnicodeForm::nfc || form == UnicodeForm::nfkc;
   const bool compatible = form == UnicodeForm::nfkc || form == UnicodeForm::nfkd;
-  const auto options =
+  const auto options =  // flags, of which a sum is no enumerator: NOLINTNEXTLINE(*EnumCastOutOfRange)
       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                                      (compatible ? UTF8PROC_COMPAT : 0));
   utf8proc_uint8_t* result = nullptr;
