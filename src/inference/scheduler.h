@@ -20,8 +20,8 @@ struct SchedulerOptions {
   std::size_t max_sequences = 64;  ///< running at once; others wait their turn
   std::size_t max_rows = 512;      ///< rows of one forward pass
   /// Work of a pass that holds decoding rows beside a prompt, in int8 operations: it bounds how long the
-  /// prompt delays them. 50e9 take about 45 ms on two cores with AVX-512 VNNI.
-  double mixed_operations = 50e9;
+  /// prompt delays them. 30e9 take 30 to 55 ms on two cores with AVX-512 VNNI.
+  double mixed_operations = 30e9;
 };
 
 /// Used by one thread only (the engine's).
