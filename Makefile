@@ -37,7 +37,7 @@ docs:  ## the API reference, in build/docs/html
 	@scripts/docs.sh
 
 format:  ## clang-format all C++
-	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+	@git ls-files '*.h' '*.cpp' | xargs clang-format-14 -i
 
 install: build  ## install into PREFIX (default /usr/local)
 	@cmake --build --preset release --parallel $(JOBS) --target metal_candle

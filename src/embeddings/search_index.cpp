@@ -48,7 +48,8 @@ SearchIndex SearchIndex::create(const std::filesystem::path& directory, const st
   out.set_meta("model", model);
   out.set_meta("dimensions", std::to_string(dimensions));
   out.set_meta("generation", "0");
-  out.set_meta("unfinished", "0");
+  out.set_meta("unfinished",
+               "1");  // in this transaction: a crash before begin_update() is an unfinished build too
   transaction.commit();
   out.model_ = model;
   out.dimensions_ = dimensions;

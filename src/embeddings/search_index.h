@@ -26,7 +26,8 @@ struct FoundPassage {
 /// One thread at a time. What add() returned from is on disk, whatever happens later.
 class SearchIndex {
  public:
-  /// Makes an empty index. Throws Error(invalid_argument) if `directory` holds one already.
+  /// Makes an empty index, unfinished until end_update(). Throws Error(invalid_argument) if `directory` holds
+  /// one already.
   static SearchIndex create(const std::filesystem::path& directory, const std::string& model,
                             std::size_t dimensions);
   /// Throws Error(not_found) if there is none, Error(malformed_file) if it is damaged.

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -121,8 +122,8 @@ inline RunResult run_program(const std::vector<std::string>& arguments, const Ru
   return result;
 }
 
-/// Starts the program, kills it after a while, and says whether it was still running then.
-inline bool run_and_kill(const std::vector<std::string>& arguments, int milliseconds) {
+/// Starts the program, kills it when `due` says so, and says whether it was still running then.
+inline bool run_and_kill(const std::vector<std::string>& arguments, const std::function<bool()>& due) {
   std::vector<std::string> words{MC_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
@@ -135,11 +136,19 @@ inline bool run_and_kill(const std::vector<std::string>& arguments, int millisec
   if (::posix_spawn(&pid, MC_BINARY, &actions, nullptr, pointers.data(), environ) != 0)
     throw std::runtime_error("cannot start " MC_BINARY);
   posix_spawn_file_actions_destroy(&actions);
-  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
-  ::kill(pid, SIGKILL);
   int status = 0;
+  while (!due()) {
+    if (::waitpid(pid, &status, WNOHANG) == pid) return WIFSIGNALED(status);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ::kill(pid, SIGKILL);
   ::waitpid(pid, &status, 0);
   return WIFSIGNALED(status);
+}
+
+inline bool run_and_kill(const std::vector<std::string>& arguments, int milliseconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+  return run_and_kill(arguments, [end] { return std::chrono::steady_clock::now() >= end; });
 }
 
 /// The model of the README, which scripts/fetch_demo_model.sh put there.
