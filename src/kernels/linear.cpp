@@ -51,8 +51,10 @@ class Activations {
     for (const Segment& s : job.spec.weight->segments()) {
       Kind& kind = kinds_[integer_products(s.format)];
       if (kind.data) continue;
-      kind = {s.format, simd::activation_row_bytes(s.format, job.k()), ready_ ? job.quantized_x : memory};
-      if (!ready_) memory += kind.stride * rows * prepared_rows(job.spec, s.format);
+      kind = {s.format, simd::activation_row_bytes(s.format, job.k()), job.quantized_x, nullptr};
+      if (ready_) continue;
+      kind.data = kind.own = memory;
+      memory += kind.stride * rows * prepared_rows(job.spec, s.format);
     }
   }
 
@@ -78,7 +80,7 @@ class Activations {
     for (const Kind& kind : kinds_) {
       if (!kind.data) continue;
       const std::size_t n = prepared_rows(job.spec, kind.format);
-      std::byte* first = const_cast<std::byte*>(kind.data) + row * n * kind.stride;  // this call's own memory
+      std::byte* first = kind.own + row * n * kind.stride;
       simd::prepare_activations(kind.format, x, job.k(), first);
       if (n == 1) continue;
       float* rest = work + job.k();
@@ -98,6 +100,7 @@ class Activations {
     simd::WeightFormat format = DType::f32;  // any weight of this kind
     std::size_t stride = 0;                  // bytes a row
     const std::byte* data = nullptr;
+    std::byte* own = nullptr;  // the same, where prepare() fills it
   };
   std::array<Kind, 2> kinds_;  // dense, quantized
   bool ready_;
@@ -135,8 +138,8 @@ void store(const Job& job, float* block, std::size_t row, std::size_t rows, std:
   const std::size_t n = job.out_features();
   if (job.quantized_y) {
     const std::size_t stride = quantized_row_bytes(n);
-    return simd::quantize_column(block, rows, job.quantized_y + row * stride + quantized_row_bytes(column),
-                                 stride);
+    simd::quantize_column(block, rows, job.quantized_y + row * stride + quantized_row_bytes(column), stride);
+    if (!job.y) return;
   }
   float* y = job.y + row * n + column;
   if (job.residual == job.y) return simd::add_rows(y, n, block, kColumns, rows, columns);
@@ -202,12 +205,13 @@ void run_single(const Job& job) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
     float* normed = work.get<float>(2 * job.k());
-    if (!acts.ready()) acts.prepare(job, 0, normed);
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
-      lora->shrink_share(thread, pool.size(), shrunk);
+      lora->prefetch_share(thread, pool.size());  // A comes while the row is prepared
     }
+    if (!acts.ready()) acts.prepare(job, 0, normed);
+    if (lora) lora->shrink_share(thread, pool.size(), shrunk);
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
               [&](const Segment& s, std::size_t tile) {
                 compute(job, acts, lora ? &*lora : nullptr, s, 0, 1, tile);
@@ -237,14 +241,15 @@ void run_rows(const Job& job) {
       lora ? std::min<std::size_t>(24, (job.rows + pool.size() - 1) / pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
-    for (std::size_t row = acts.ready() ? job.rows : thread * stretch; row < job.rows;
+    const bool prepares = !acts.ready();
+    for (std::size_t row = thread * stretch; (prepares || lora) && row < job.rows;
          row += pool.size() * stretch) {
       const std::size_t end = std::min(row + stretch, job.rows);
-      for (std::size_t i = row; i < end; ++i)
+      for (std::size_t i = row; prepares && i < end; ++i)
         acts.prepare(job, i, work.get<float>(2 * job.k()), normed ? normed + i * job.k() : nullptr);
       if (lora) lora->shrink(row, end - row);
     }
-    if (!acts.ready()) pool.barrier();
+    if (prepares || lora) pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
       const std::size_t row = task / tiles * kRowBlock, tile = task % tiles;
       for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {

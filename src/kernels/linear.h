@@ -34,23 +34,22 @@ struct LinearSpec {
 
 /// Bytes of a row of k values as quantized weights multiply them.
 std::size_t quantized_row_bytes(std::size_t k);
-/// Whether a layer can be given such rows: all of its weights multiply them, and nothing needs the values.
+/// Whether a layer can be given such rows: all of its weights multiply them.
 bool takes_quantized(const LinearSpec& spec);
 
 /// One application on raw memory, row-major f32. y may be residual itself; both may be reused once run
 /// returns.
 struct LinearCall {
   const LinearSpec& spec;
-  const float* x;         ///< [rows, k]; not read if quantized_x is given
+  const float* x;         ///< [rows, k]; with quantized_x only for `lora`
   const float* residual;  ///< [rows, out] or null
-  float* y;               ///< [rows, out]; not written if quantized_y is given
+  float* y;               ///< [rows, out]; null if only quantized_y is wanted
   std::size_t rows;
   std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights in bf16, where the CPU can
   /// Added to the product before bias, SwiGLU and residual, from x in f32, after the norm; null: nothing.
   const LoraCall* lora = nullptr;
-  const std::byte* quantized_x =
-      nullptr;                       ///< [rows, quantized_row_bytes(k)], if takes_quantized() and no lora
-  std::byte* quantized_y = nullptr;  ///< [rows, quantized_row_bytes(out)], without residual
+  const std::byte* quantized_x = nullptr;  ///< [rows, quantized_row_bytes(k)], if takes_quantized()
+  std::byte* quantized_y = nullptr;        ///< [rows, quantized_row_bytes(out)], without residual
 
   std::size_t k() const { return spec.weight->in_features(); }
   std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }

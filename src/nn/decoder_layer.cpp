@@ -50,15 +50,14 @@ void DecoderLayer::run(const ForwardContext& ctx, float* hidden, std::size_t row
   qkv.run(ctx, hidden, nullptr, projected, rows);
   run_attention({*attention, *ctx.attention, index, projected, attended, rows});
   output.run(ctx, attended, hidden, hidden, rows);
-  if (down.takes_quantized(ctx)) {  // a tile of 32 outputs is a block of 32 inputs: no pass over floats
-    auto* gated = gated_memory.get<std::byte>(rows * quantized_row_bytes(down.in_features()));
-    gate_up.run_quantizing(ctx, hidden, gated, rows);
-    down.run_quantized(ctx, gated, hidden, hidden, rows);
-  } else {
-    float* gated = gated_memory.get<float>(rows * down.in_features());
-    gate_up.run(ctx, hidden, nullptr, gated, rows);
-    down.run(ctx, gated, hidden, hidden, rows);
-  }
+  // A tile of 32 outputs is a block of 32 inputs, quantized where it is made; floats are for who needs them.
+  const std::size_t blocks = down.takes_quantized() ? rows * quantized_row_bytes(down.in_features()) : 0;
+  const std::size_t floats = blocks == 0 || down.adapted(ctx) ? rows * down.in_features() : 0;
+  auto* memory = gated_memory.get<std::byte>(blocks + floats * sizeof(float));
+  auto* quantized = blocks > 0 ? memory : nullptr;
+  auto* gated = floats > 0 ? reinterpret_cast<float*>(memory + blocks) : nullptr;
+  gate_up.run(ctx, hidden, nullptr, gated, rows, nullptr, quantized);
+  down.run(ctx, gated, hidden, hidden, rows, quantized);
 }
 
 mx::array decoder_layers(const std::vector<DecoderLayer>& layers, const ForwardContext& ctx,

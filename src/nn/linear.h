@@ -22,26 +22,16 @@ class Linear {
                               const std::optional<mlx::core::array>& residual = std::nullopt) const {
     return linear(x, spec_, residual, ctx.stream, ctx.adapters.call(place_));
   }
-  /// The same on raw memory, complete on return; `y` may be `residual`.
-  void run(const ForwardContext& ctx, const float* x, const float* residual, float* y,
-           std::size_t rows) const {
+  /// The same on raw memory, complete on return; `y` may be `residual`. x and y in quantized form as well, or
+  /// instead: see LinearCall.
+  void run(const ForwardContext& ctx, const float* x, const float* residual, float* y, std::size_t rows,
+           const std::byte* quantized_x = nullptr, std::byte* quantized_y = nullptr) const {
     const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
-    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get()});
+    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y});
   }
-  /// Whether it can be handed rows as quantized weights multiply them, by another layer's run_quantizing().
-  bool takes_quantized(const ForwardContext& ctx) const {
-    return metal_candle::takes_quantized(*spec_) && !ctx.adapters.call(place_);
-  }
-  /// run() without residual into such rows, [rows, quantized_row_bytes(out_features())].
-  void run_quantizing(const ForwardContext& ctx, const float* x, std::byte* y, std::size_t rows) const {
-    const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
-    run_linear({*spec_, x, nullptr, nullptr, rows, ctx.exact_rows, lora.get(), nullptr, y});
-  }
-  /// run() of such rows, if takes_quantized().
-  void run_quantized(const ForwardContext& ctx, const std::byte* x, const float* residual, float* y,
-                     std::size_t rows) const {
-    run_linear({*spec_, nullptr, residual, y, rows, ctx.exact_rows, nullptr, x, nullptr});
-  }
+  bool takes_quantized() const { return metal_candle::takes_quantized(*spec_); }
+  /// Whether a row of `ctx` has an adapter here, which multiplies x in f32.
+  bool adapted(const ForwardContext& ctx) const { return ctx.adapters.call(place_) != nullptr; }
   std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
   std::size_t out_features() const noexcept {
     return spec_->weight->out_features() / (spec_->swiglu ? 2 : 1);

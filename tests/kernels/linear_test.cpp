@@ -235,6 +235,14 @@ TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
   other.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(floats, arena));
   EXPECT_TRUE(takes_quantized(plain));
   EXPECT_FALSE(takes_quantized(other));
+  constexpr std::size_t kRank = 3;
+  const std::vector<float> a = random_values(kRank * kWide, 44);
+  const std::vector<float> b = random_values(lora_b_elements(kRank, kHidden), 45);
+  LoraDelta delta;
+  delta.n = kHidden;
+  delta.rank = kRank;
+  delta.a = reinterpret_cast<const std::byte*>(a.data());
+  delta.b = reinterpret_cast<const std::byte*>(b.data());
   for (std::size_t rows : kRowCounts) {
     const std::vector<float> x = random_values(rows * kHidden, 3);
     std::vector<float> between(rows * kWide), expected = x, y = x;
@@ -243,6 +251,17 @@ TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
     std::vector<std::byte> handed(rows * quantized_row_bytes(kWide));
     run_linear({gated, x.data(), nullptr, nullptr, rows, rows, nullptr, nullptr, handed.data()});
     run_linear({plain, nullptr, y.data(), y.data(), rows, rows, nullptr, handed.data(), nullptr});
+    EXPECT_EQ(y, expected) << "rows " << rows;
+
+    // An adapter reads the floats, which are handed on beside the blocks.
+    std::vector<float> floats_too(between.size());
+    std::vector<std::byte> blocks(handed.size());
+    run_linear({gated, x.data(), nullptr, floats_too.data(), rows, rows, nullptr, nullptr, blocks.data()});
+    EXPECT_EQ(floats_too, between);
+    EXPECT_EQ(blocks, handed);
+    const LoraCall lora{{{.rows = rows, .delta = &delta}}};
+    run_linear({plain, between.data(), nullptr, expected.data(), rows, rows, &lora});
+    run_linear({plain, between.data(), nullptr, y.data(), rows, rows, &lora, blocks.data()});
     EXPECT_EQ(y, expected) << "rows " << rows;
   }
 }
