@@ -38,7 +38,7 @@ std::vector<std::vector<TokenId>> encode_all(const Tokenizer& tokenizer,
 class TextEncoder {
  public:
   struct Options {
-    Products products = Products::bf16;
+    Products products = Products::half;
     std::optional<std::size_t> max_length;  ///< instead of the configuration's
   };
   /// `path`: a directory, a safetensors file in one, or a GGUF file.

@@ -36,7 +36,7 @@ TextEncoder::Options encoder_options(const EmbeddingLoadOptions& options) {
   out.max_length = options.max_length;
   out.products = options.dtype == EmbeddingDType::f32    ? Products::f32
                  : options.dtype == EmbeddingDType::int8 ? Products::int8
-                                                         : Products::bf16;
+                                                         : Products::half;
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/dense_layer.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -18,7 +19,7 @@ bool is_half_or_float(DType type) { return type == DType::f32 || type == DType::
 // What the parts are stored as: one element type for all of them.
 DType packed_type(std::span<const MatrixSource> parts, Products products) {
   if (products == Products::int8) return DType::q8_0;
-  if (products == Products::bf16) return DType::bf16;
+  if (products == Products::half) return simd::half_weight_type();
   const DType first = parts.front().format.type;
   for (const MatrixSource& part : parts)
     if (part.format.type != first) return DType::f32;
@@ -49,22 +50,30 @@ void encode_q8_0(const float* x, std::size_t k, std::byte* out) {
 }
 
 void encode(DType type, const float* x, std::size_t k, std::byte* out) {
+  if (type == DType::f16) return simd::f32_to_f16(x, k, reinterpret_cast<std::uint16_t*>(out));
   if (type == DType::bf16) return simd::f32_to_bf16(x, k, reinterpret_cast<std::uint16_t*>(out));
   if (type == DType::q8_0) return encode_q8_0(x, k, out);
   std::memcpy(out, x, k * sizeof(float));
 }
 
-std::vector<std::byte> recode(const MatrixSource& part, DType type) {
+std::vector<std::byte> recode(const MatrixSource& part, DType type, float largest) {
   const std::size_t k = part.k, in_bytes = *byte_size(part.format.type, k), out_bytes = *byte_size(type, k);
   std::vector<std::byte> out(part.n * out_bytes);
+  std::atomic<bool> all_fit = true;
   compute_pool().parallel_for(part.n, 64, [&](std::size_t begin, std::size_t end) {
     thread_local std::vector<float> row;
     row.resize(k);
+    bool fits = true;
     for (std::size_t i = begin; i < end; ++i) {
       simd::dequantize(part.format.type, part.data.data() + i * in_bytes, row.data(), k);
+      for (float w : row) fits = fits && !(std::abs(w) > largest);
       encode(type, row.data(), k, &out[i * out_bytes]);
     }
+    if (!fits) all_fit = false;
   });
+  if (!all_fit)
+    throw Error(ErrorCode::unsupported, "16-bit products take weights of at most " +
+                                            std::to_string(static_cast<int>(largest)) + "; use f32");
   return out;
 }
 
@@ -98,8 +107,9 @@ DenseLayer DenseLayer::pack(std::span<const MatrixSource> parts, std::vector<flo
   std::vector<std::vector<std::byte>> recoded(parts.size());
   std::vector<MatrixSource> sources(parts.begin(), parts.end());
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].format.type == type) continue;
-    recoded[i] = recode(parts[i], type);
+    const bool ranged = products == Products::half && type == DType::f16;
+    if (parts[i].format.type == type && !ranged) continue;
+    recoded[i] = recode(parts[i], type, ranged ? simd::kLargestHalfWeight : HUGE_VALF);
     sources[i].format = type;
     sources[i].data = recoded[i];
   }

@@ -86,7 +86,7 @@ TEST(DenseLayerTest, IsTheProductWithinItsRounding) {
   // Worst case per product: f32 a few ulp of the running sum; bf16 two roundings of 2^-9; int8 1/254 of a
   // block's largest value on either side, of values about a third of it.
   constexpr std::pair<Products, double> kKinds[] = {
-      {Products::f32, 1e-6}, {Products::bf16, 0x1p-8}, {Products::int8, 0.02}};
+      {Products::f32, 1e-6}, {Products::half, 0x1p-8}, {Products::int8, 0.02}};
   for (const auto& [rows, k, parts] :
        {std::tuple{300, 64, std::vector<std::size_t>{32, 32, 32}}, {1, 96, {7}}, {13, 32, {40, 25}}}) {
     const Problem p(static_cast<std::size_t>(rows), static_cast<std::size_t>(k), parts);
@@ -106,7 +106,7 @@ TEST(DenseLayerTest, IsTheProductWithinItsRounding) {
 
 TEST(DenseLayerTest, ARowIsTheSameAloneAndForAnyTeam) {
   const Problem p(290, 64, {48, 16});
-  for (const Products products : {Products::f32, Products::bf16, Products::int8}) {
+  for (const Products products : {Products::f32, Products::half, Products::int8}) {
     const Layer layer(p, products);
     const std::vector<float> all = layer(p, 0, p.rows, Team{});
     for (const std::size_t row : {0u, 7u, 263u, 264u, 289u}) {

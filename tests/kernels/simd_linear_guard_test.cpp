@@ -1,5 +1,8 @@
 // The linear kernels touch nothing past their operands, on every target. Sanitizer builds leave the wide
 // targets uninstrumented (cmake/simd_flags.cmake), so each operand ends at a page that faults.
+#include <cmath>
+
+#include "kernels/simd/product_rows.h"
 #include "kernels/simd_linear_problem.h"
 #include "support/guarded.h"
 
@@ -49,6 +52,31 @@ TEST_P(SimdLinearGuard, Dense) {
       for (std::size_t m : {1, 2, 5, 13, 25})
         for (DenseProducts products : {DenseProducts::f32, DenseProducts::bf16})
           expect_stays_inside(Problem(format, kTileRows, k, m), products);
+}
+
+TEST_P(SimdLinearGuard, HalfProductsOfRows) {
+  for (std::size_t k : {1, 2, 31, 32, 33, 64, 290})
+    for (std::size_t m : {1, 2, 5, 13, 25}) {
+      const Problem p(half_weight_type(), kTileRows, k, m);
+      const std::size_t stride = product_row_bytes(Products::half, k);
+      const Guarded x(k * sizeof(float)), rows(m * stride), tile(p.tile.size());
+      const Guarded out(m * kTileRows * sizeof(float));
+      std::copy(p.tile.begin(), p.tile.end(), tile.data());
+      for (std::size_t r = 0; r < m; ++r) {
+        std::copy_n(&p.x[r * k], k, x.as<float>());
+        store_product_row(Products::half, x.as<float>(), k, 0, rows.data() + r * stride);
+      }
+      multiply_rows(Products::half, p.format, k, tile.data(), rows.data(), m, out.as<float>());
+      const std::vector<float> exact = p.run(DenseProducts::f32);
+      for (std::size_t r = 0; r < m; ++r) {
+        float size = 0;  // of the row; weights stay below 0.25, a product is off by at most 2^-8 of it
+        for (std::size_t i = 0; i < k; ++i) size += std::abs(p.x[r * k + i]);
+        for (std::size_t j = 0; j < kTileRows; ++j)
+          ASSERT_NEAR(out.as<float>()[r * kTileRows + j], exact[r * Problem::kOutStride + j],
+                      0x1p-8f * size * 0.25f)
+              << "k " << k << " m " << m;
+      }
+    }
 }
 
 TEST_P(SimdLinearGuard, TheGuardBites) {

@@ -5,16 +5,9 @@
 // with wide instructions could be the one the linker keeps for the whole program.
 #pragma once
 
+#include "kernels/simd/inline.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/linear_targets.h"
-
-#define MC_INLINE inline __attribute__((always_inline))
-#define MC_LAMBDA_INLINE __attribute__((always_inline))
-#ifdef __clang__
-#define MC_UNROLL _Pragma("unroll")
-#else
-#define MC_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace metal_candle::simd {
 namespace {

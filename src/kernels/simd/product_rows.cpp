@@ -3,33 +3,47 @@
 #include <cstring>
 
 #include "kernels/simd/linear_bf16.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/target.h"
 
 namespace metal_candle::simd {
 namespace {
 
-bool rounds_to_bf16([[maybe_unused]] Products kind) noexcept {
-#if defined(__x86_64__)
-  return kind == Products::bf16 && active_target() == SimdTarget::avx512_bf16;
-#else
-  return false;
-#endif
+/// How Products::half is computed on the active target.
+enum class Half { as_f32, bf16, f16 };
+
+Half half_products(Products kind) noexcept {
+  if (kind != Products::half) return Half::as_f32;
+  switch (active_target()) {
+    case SimdTarget::avx512_bf16: return Half::bf16;
+    case SimdTarget::avx512_fp16: return Half::f16;
+    default: return Half::as_f32;
+  }
 }
 
 }  // namespace
 
+DType half_weight_type() noexcept {
+  return half_products(Products::half) == Half::f16 ? DType::f16 : DType::bf16;
+}
+
 std::size_t product_row_bytes(Products kind, std::size_t k) {
   if (kind == Products::int8) return k / 32 * sizeof(ActBlock);
-  return rounds_to_bf16(kind) ? 4 * bf16_pairs(k) : k * sizeof(float);
+  switch (half_products(kind)) {
+    case Half::bf16: return 4 * bf16_pairs(k);
+    case Half::f16: return half_blocks(k) * sizeof(HalfBlock);
+    default: return k * sizeof(float);
+  }
 }
 
 void store_product_row(Products kind, const float* x, std::size_t n, std::size_t column, std::byte* row) {
-  if (kind == Products::int8) {
+  if (kind == Products::int8)
     return prepare_activations(DType::q8_0, x, n, row + column / 32 * sizeof(ActBlock));
-  }
 #if defined(__x86_64__)
-  if (rounds_to_bf16(kind)) return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
+  const Half half = half_products(kind);
+  if (half == Half::bf16) return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
+  if (half == Half::f16) return half_activations(x, n, reinterpret_cast<HalfBlock*>(row) + column / 32);
 #endif
   std::memcpy(row + column * sizeof(float), x, n * sizeof(float));
 }
@@ -37,11 +51,13 @@ void store_product_row(Products kind, const float* x, std::size_t n, std::size_t
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
                    const std::byte* first_row, std::size_t rows, float* out) {
 #if defined(__x86_64__)
-  if (rounds_to_bf16(kind)) {
-    return bf16_product(DType::bf16, k, reinterpret_cast<const std::uint8_t*>(tile),
-                        reinterpret_cast<const std::uint8_t*>(first_row), 4 * bf16_pairs(k), rows, out,
-                        kTileRows);
-  }
+  const Half half = half_products(kind);
+  const auto* weights = reinterpret_cast<const std::uint8_t*>(tile);
+  if (half == Half::bf16)
+    return bf16_product(DType::bf16, k, weights, reinterpret_cast<const std::uint8_t*>(first_row),
+                        4 * bf16_pairs(k), rows, out, kTileRows);
+  if (half == Half::f16)
+    return half_product(k, weights, reinterpret_cast<const HalfBlock*>(first_row), rows, out, kTileRows);
 #endif
   linear_tile(weight, k, tile, first_row, product_row_bytes(kind, k), rows, out, kTileRows);
 }

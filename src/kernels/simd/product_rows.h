@@ -9,16 +9,22 @@
 
 namespace metal_candle::simd {
 
-/// What a product multiplies. f32: floats, by dense weights; bf16: both operands rounded to bf16 where the
-/// target has such products (else rows stay f32), by bf16 weights; int8: blocks of 32 as int8, by q8_0
-/// weights. Sums are f32 throughout.
-enum class Products : std::uint8_t { f32, bf16, int8 };
+/// What a product multiplies. f32: floats, by dense weights; half: operands of 16 bits where the target has
+/// such products (else rows stay f32), by weights of half_weight_type(); int8: blocks of 32 as int8, by q8_0
+/// weights. Sums are f32, half's on avx512_fp16 after every 32 products.
+enum class Products : std::uint8_t { f32, half, int8 };
+
+/// The element type in which Products::half takes its weights on the active target: f16 on avx512_fp16, no
+/// larger than kLargestHalfWeight, else bf16.
+DType half_weight_type() noexcept;
+/// Of a weight for Products::half.
+inline constexpr float kLargestHalfWeight = 1024;
 
 /// Bytes of a row of k values.
 std::size_t product_row_bytes(Products kind, std::size_t k);
 
 /// Columns [column, column + n) of a row that begins at `row`. column: a multiple of 32. n: int8 a multiple
-/// of 32, bf16 even unless it ends the row.
+/// of 32, half too unless it ends the row.
 void store_product_row(Products kind, const float* x, std::size_t n, std::size_t column, std::byte* row);
 
 /// out[r * kTileRows + j] = sum over k of row r times row j of the tile; rows are product_row_bytes(k) apart.
