@@ -139,7 +139,7 @@ class LlamaCpp(Peer):
             port = s.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/"
         # Room for a thousand texts; batches of 2,048 tokens, of up to 64 texts.
-        flags = f"--host 127.0.0.1 --port {port} -t {THREADS} -tb {THREADS} --embedding -c 16384 -b 2048 -ub 2048 -np 64 --no-webui"
+        flags = f"--host 127.0.0.1 --port {port} -t {THREADS} -tb {THREADS} --embedding -c 16384 -b 2048 -ub 2048 -np 64"
         self.process = subprocess.Popen([self.program, "-m", path, *flags.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:

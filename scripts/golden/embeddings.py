@@ -173,12 +173,13 @@ def bert():
 def add_wordpiece(writer, folder):
     vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     tokens = sorted(vocab, key=vocab.get)
-    special = [t.startswith("[") for t in tokens]
+    special = [t.startswith("[") and t.endswith("]") and len(t) > 2 for t in tokens]
     writer.add_tokenizer_model("bert")
     writer.add_token_list([t if s else t[2:] if t.startswith("##") else "\u2581" + t for t, s in zip(tokens, special)])
     writer.add_token_types([TokenType.CONTROL if s else TokenType.NORMAL for s in special])
     for name, token in (("bos", "[CLS]"), ("eos", "[SEP]"), ("unknown", "[UNK]"), ("seperator", "[SEP]"), ("padding", "[PAD]"), ("cls", "[CLS]")):
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", vocab[token])
+    writer.add_token_type_count(2)
 
 
 def write_gguf(folder, path, context, weights=np.float16):
@@ -207,7 +208,8 @@ def write_gguf(folder, path, context, weights=np.float16):
         if base not in names:
             continue
         value = value[:context] if base == "embeddings.position_embeddings" else value
-        writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if value.ndim == 1 else weights))
+        small = value.ndim == 1 or names[base] in ("position_embd", "token_types")
+        writer.add_tensor(f"{names[base]}.{kind}", value.astype(np.float32 if small else weights))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
