@@ -37,7 +37,9 @@ def model_names():
 def cells(model, quick):
     """(kind, size, threads) of all that is measured on a model."""
     if model != f"{DEMO}.Q4_1.gguf":
-        wanted = [("prompt", n, 2) for n in ([8, 512] if "mlx" in model else [512])] + [("decode", 0, 2)]
+        # Q4_0 is llama.cpp's fastest format, so ours is held against it at every length.
+        lengths = [8, 512] if "mlx" in model else [32, 128, 512, 2048, 8000] if model == f"{DEMO}.Q4_0.gguf" else [512]
+        wanted = [("prompt", n, 2) for n in lengths] + [("decode", 0, 2)]
         return wanted + ([] if "bf16" in model else [("batch", 16, 2)])
     prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048, 8000], [0, 512, 2048, 4096], [1, 4, 16, 32])
     out = [("prompt", n, 2) for n in prompts] + [("decode", d, 2) for d in depths] + [("batch", b, 2) for b in rows]
