@@ -73,7 +73,7 @@ EventFile::EventFile(const std::filesystem::path& directory) {
 }
 
 void EventFile::record(std::string_view data) {
-  std::string length, sums;
+  std::string length;
   little_endian(length, std::uint64_t{data.size()});
   std::string out = length;
   little_endian(out, masked_crc32c(length));

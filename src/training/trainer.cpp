@@ -21,7 +21,7 @@ void check(bool ok, const std::string& what) {
   if (!ok) throw Error(ErrorCode::invalid_argument, what);
 }
 
-const TrainingConfig& checked(const TrainingConfig& c) {
+TrainingConfig checked(TrainingConfig c) {
   check(!c.output.empty(), "output: name a directory for the result");
   check(c.batch_size > 0, "batch size must be at least 1");
   check(c.accumulation > 0, "gradient accumulation must be at least 1");
