@@ -87,9 +87,6 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
                       std::min(kLoraTile, delta.n - c), y + c, delta.n);
 }
 
-LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory)
-    : call_(call), x_(x), k_(k), memory_(memory), needs_base_(std::ranges::any_of(call.parts, needs_base)) {}
-
 std::size_t LoraEpilogue::floats(const LoraCall& call) {
   std::size_t sum = 0;
   for (const LoraPart& part : call.parts) sum += part.rows * part.delta->rank;
@@ -130,16 +127,6 @@ void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, std::atomic<
   done.fetch_add(1, std::memory_order_release);
 }
 
-void LoraEpilogue::prefetch_share(std::size_t index, unsigned shares) const {
-  for (const LoraPart& part : call_.parts) {
-    const std::size_t rank = part.delta->rank, row_bytes = k_ * block_bytes(part.delta->type);
-    const std::byte* a = part.delta->a;
-    for (std::size_t at = rank * index / shares * row_bytes; at < rank * (index + 1) / shares * row_bytes;
-         at += 64)
-      __builtin_prefetch(a + at);
-  }
-}
-
 void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows,
                             std::size_t column) const {
   for (const LoraPart& part : call_.parts) {
@@ -157,7 +144,7 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
   for (int spin = 0; done_ && done_->load(std::memory_order_acquire) < shares_; ++spin)
     if (spin > kSpins) std::this_thread::yield();
   const float* base = nullptr;  // x·Wᵀ before any part adds to it, where a part asks for it
-  if (needs_base_) {
+  if (std::ranges::any_of(call_.parts, [&](const auto& p) { return concerned(p) && needs_base(p); })) {
     float* copy = base_memory.get<float>(rows * stride);
     std::copy_n(block, (rows - 1) * stride + columns, copy);
     base = copy;

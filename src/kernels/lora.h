@@ -74,15 +74,14 @@ class LoraEpilogue {
   static std::size_t floats(const LoraCall& call);
 
   /// x: f32 [rows, k], filled before shrink().
-  LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory);
+  LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory)
+      : call_(call), x_(x), k_(k), memory_(memory) {}
 
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
   /// The same for the only row, share `index` of `shares` of each rank; apply() waits until `done`, shared
   /// and 0 at first, says that all shares are there: by then the caller has multiplied a tile.
   void shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done);
-  /// Asks for the part of A that shrink_share() with these arguments reads.
-  void prefetch_share(std::size_t index, unsigned shares) const;
 
   /// Asks for the part of B that apply() with these arguments reads.
   void prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column) const;
@@ -102,7 +101,6 @@ class LoraEpilogue {
   const float* x_;
   std::size_t k_;
   float* memory_;
-  bool needs_base_;                        // whether a part asks for x·Wᵀ as it was
   std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()
   unsigned shares_ = 0;
 };
