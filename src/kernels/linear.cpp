@@ -205,13 +205,12 @@ void run_single(const Job& job) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
     float* normed = work.get<float>(2 * job.k());
+    if (!acts.ready()) acts.prepare(job, 0, normed);
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
-      lora->prefetch_share(thread, pool.size());  // A comes while the row is prepared
+      lora->shrink_share(thread, pool.size(), shrunk);
     }
-    if (!acts.ready()) acts.prepare(job, 0, normed);
-    if (lora) lora->shrink_share(thread, pool.size(), shrunk);
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
               [&](const Segment& s, std::size_t tile) {
                 compute(job, acts, lora ? &*lora : nullptr, s, 0, 1, tile);

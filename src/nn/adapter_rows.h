@@ -17,6 +17,8 @@ class AdapterRows {
   /// The next `rows` rows use `mix`; null: none. Neighbours with equal mixes become one run.
   void append(std::size_t rows, const AdapterMix* mix);
 
+  bool empty() const noexcept { return runs_.empty(); }  ///< no row uses an adapter
+
   /// The same for the rows at these indices, which ascend.
   AdapterRows select(std::span<const std::int32_t> rows) const;
 

@@ -30,8 +30,6 @@ class Linear {
     run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y});
   }
   bool takes_quantized() const { return metal_candle::takes_quantized(*spec_); }
-  /// Whether a row of `ctx` has an adapter here, which multiplies x in f32.
-  bool adapted(const ForwardContext& ctx) const { return ctx.adapters.call(place_) != nullptr; }
   std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
   std::size_t out_features() const noexcept {
     return spec_->weight->out_features() / (spec_->swiglu ? 2 : 1);
