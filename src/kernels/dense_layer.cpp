@@ -59,19 +59,20 @@ void encode(DType type, const float* x, std::size_t k, std::byte* out) {
 std::vector<std::byte> recode(const MatrixSource& part, DType type, float largest) {
   const std::size_t k = part.k, in_bytes = *byte_size(part.format.type, k), out_bytes = *byte_size(type, k);
   std::vector<std::byte> out(part.n * out_bytes);
-  std::atomic<bool> all_fit = true;
+  const bool limited = std::isfinite(largest);
+  std::atomic<bool> too_large = false;
   compute_pool().parallel_for(part.n, 64, [&](std::size_t begin, std::size_t end) {
     thread_local std::vector<float> row;
     row.resize(k);
-    bool fits = true;
+    bool exceeds = false;
     for (std::size_t i = begin; i < end; ++i) {
       simd::dequantize(part.format.type, part.data.data() + i * in_bytes, row.data(), k);
-      for (float w : row) fits = fits && !(std::abs(w) > largest);
+      for (std::size_t j = 0; limited && j < k; ++j) exceeds |= std::abs(row[j]) > largest;
       encode(type, row.data(), k, &out[i * out_bytes]);
     }
-    if (!fits) all_fit = false;
+    if (exceeds) too_large = true;
   });
-  if (!all_fit)
+  if (too_large)
     throw Error(ErrorCode::unsupported, "16-bit products take weights of at most " +
                                             std::to_string(static_cast<int>(largest)) + "; use f32");
   return out;

@@ -130,5 +130,17 @@ TEST(DenseLayerTest, BadShapesAreErrors) {
   EXPECT_MC_ERROR(Layer(short_bias, Products::f32), ErrorCode::invalid_argument, "bias");
 }
 
+TEST(DenseLayerTest, AWeightTooLargeForSumsInFloat16IsAnErrorWhereSumsAre) {
+  Problem p(2, 64, {40});
+  p.weights[0][70] = -2 * simd::kLargestHalfWeight;
+  simd::on_every_target([&] {
+    if (simd::half_weight_type() == DType::f16)
+      EXPECT_MC_ERROR(Layer(p, Products::half), ErrorCode::unsupported, "at most 1024", "use f32");
+    else
+      EXPECT_NO_THROW(Layer(p, Products::half));
+    EXPECT_NO_THROW(Layer(p, Products::f32));
+  });
+}
+
 }  // namespace
 }  // namespace metal_candle
