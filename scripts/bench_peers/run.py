@@ -36,13 +36,14 @@ def model_names():
 
 def cells(model, quick):
     """(kind, size, threads) of all that is measured on a model."""
+    lengths = [512] if quick else [32, 128, 512, 2048, 8000]
     if model != f"{DEMO}.Q4_1.gguf":
-        # Q4_0 is llama.cpp's fastest format, so ours is held against it at every length.
-        lengths = [8, 512] if "mlx" in model else [32, 128, 512, 2048, 8000] if model == f"{DEMO}.Q4_0.gguf" else [512]
+        if model != f"{DEMO}.Q4_0.gguf":  # llama.cpp's fastest format: ours is held against it at every length
+            lengths = [8, 512] if "mlx" in model else [512]
         wanted = [("prompt", n, 2) for n in lengths] + [("decode", 0, 2)]
         return wanted + ([] if "bf16" in model else [("batch", 16, 2)])
-    prompts, depths, rows = ([512], [0], [16]) if quick else ([32, 128, 512, 2048, 8000], [0, 512, 2048, 4096], [1, 4, 16, 32])
-    out = [("prompt", n, 2) for n in prompts] + [("decode", d, 2) for d in depths] + [("batch", b, 2) for b in rows]
+    depths, rows = ([0], [16]) if quick else ([0, 512, 2048, 4096], [1, 4, 16, 32])
+    out = [("prompt", n, 2) for n in lengths] + [("decode", d, 2) for d in depths] + [("batch", b, 2) for b in rows]
     out += [("prompt", 512, 1), ("decode", 0, 1)]
     return out + [("cold", 0, 2), ("memory", 0, 2), ("load", 0, 2)]
 
