@@ -79,14 +79,17 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& training,
                     fixed(kHeight, 0) + "\" font-family=\"sans-serif\" font-size=\"12\">\n" +
                     "<title>loss by step</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
   const double step = tick_step(high - low);
-  for (double v = std::ceil(low / step) * step; v <= high; v += step) {
+  for (long tick = std::lround(std::ceil(low / step)); static_cast<double>(tick) * step <= high; ++tick) {
+    const double v = static_cast<double>(tick) * step;
     out += "<line x1=\"" + fixed(kLeft, 0) + "\" x2=\"" + fixed(kWidth - kRight, 0) + "\" y1=\"" +
            fixed(y(v), 1) + "\" y2=\"" + fixed(y(v), 1) + "\" stroke=\"#ddd\"/>\n";
     out += label(kLeft - 6, y(v) + 4, "end", number_text(v));
   }
   const double steps = std::max(1.0, tick_step(last));
-  for (double v = 0; v <= last; v += steps)
+  for (long tick = 0; static_cast<double>(tick) * steps <= last; ++tick) {
+    const double v = static_cast<double>(tick) * steps;
     out += label(x(v), kHeight - kBottom + 18, "middle", number_text(v));
+  }
   out += label((kLeft + kWidth - kRight) / 2, kHeight - 8, "middle", "step");
   out +=
       label(kLeft, 14, "start", evaluation.empty() ? "training loss" : "loss: training blue, evaluation red");

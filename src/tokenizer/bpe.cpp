@@ -326,6 +326,7 @@ void Bpe::merge(std::string_view piece, std::vector<TokenId>& out) const {
   std::uint32_t ranks[kShort];  // of symbol i with its right neighbour
   TokenId merged[kShort];
   const auto look_up = [&](std::size_t i) {
+    // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): known_symbols has written the first `count` of them
     const Rule& r = rule(ids[i], ids[i + 1]);
     ranks[i] = r.rank;
     merged[i] = r.merged;
