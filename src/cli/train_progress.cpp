@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "cli/flags.h"
@@ -19,7 +20,7 @@ std::uint64_t resident_bytes() {
 }
 
 std::string duration(double seconds) {
-  const auto s = static_cast<std::uint64_t>(seconds + 0.5);
+  const auto s = static_cast<std::uint64_t>(std::llround(seconds));
   char text[32];
   std::snprintf(text, sizeof text, "%llu:%02llu:%02llu", static_cast<unsigned long long>(s / 3600),
                 static_cast<unsigned long long>(s / 60 % 60), static_cast<unsigned long long>(s % 60));
