@@ -44,10 +44,7 @@ std::vector<float> Affine::operator()(const std::vector<float>& x) const {
   const ProductRows rows(Products::f32, x.size(), row.data());
   rows.store(0, 0, x.data(), x.size());
   std::vector<float> out(outputs());
-  layer_.apply(rows, 1, Team{},
-               [&](const float* block, std::size_t, std::size_t, std::size_t column, std::size_t columns) {
-                 std::copy_n(block, columns, out.begin() + static_cast<std::ptrdiff_t>(column));
-               });
+  layer_.apply(rows, 1, Team{}, [&](const DensePiece& piece) { piece.store(out.data(), out.size()); });
   activate(activation_, out);
   return out;
 }

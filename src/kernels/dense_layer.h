@@ -34,6 +34,35 @@ class ProductRows {
   std::byte* data_;
 };
 
+/// Columns [column, column + columns) of rows [row, row + rows) of a layer's y. A view, valid during the
+/// call.
+class DensePiece {
+ public:
+  std::size_t row, rows, column, columns;
+  std::size_t stride;  ///< of values()
+
+  DensePiece(std::size_t row, std::size_t rows, std::size_t column, std::size_t columns, float* products,
+             std::size_t stride, const float* bias)
+      : row(row), rows(rows), column(column), columns(columns), stride(stride), x_(products), bias_(bias) {}
+
+  /// Writes them to y [., y_stride] of the whole layer, or adds them.
+  void store(float* y, std::size_t y_stride) const { put(y, y_stride, false); }
+  void add(float* y, std::size_t y_stride) const { put(y, y_stride, true); }
+  /// value[r * stride + c], for the callee to change; what lies between a row's columns and its stride means
+  /// nothing. Call it once: it adds the bias.
+  float* values() const {
+    if (bias_) simd::add_rows(x_, stride, bias_, 0, rows, columns);
+    return x_;
+  }
+
+ private:
+  void put(float* y, std::size_t y_stride, bool accumulate) const {
+    simd::store_rows(x_, stride, bias_, rows, columns, y + row * y_stride + column, y_stride, accumulate);
+  }
+  float* x_;
+  const float* bias_;
+};
+
 /// What adapters add to the products of one layer, whose first matrix is their segment `first_segment`.
 struct DenseLora {
   const LoraEpilogue* epilogue = nullptr;  ///< null: nothing
@@ -57,29 +86,17 @@ class DenseLayer {
   /// Weight row `row` of the stack, as it is multiplied, to f32 [k].
   void read_row(std::size_t row, float* out) const { weight_.unpack_row(row, out); }
 
-  /// Calls done(block, row, rows, column, columns) for every piece of y: block[r * kTileRows + c] belongs to
-  /// row row + r and column column + c; done may overwrite it. Columns are shared out among the team, rows
-  /// are not.
+  /// Calls done(const DensePiece&) for every piece of y. Columns are shared out among the team, rows are not.
   template <typename Done>
   void apply(const ProductRows& x, std::size_t rows, const Team& team, const Done& done,
              const DenseLora& lora = {}) const {
-    alignas(64) float block[kRowBlock * simd::kTileRows];
-    auto [t, end] = team.share(tiles_);
-    std::size_t segment = 0;
+    const auto share = team.share((tiles_ + kTiles - 1) / kTiles);
+    std::size_t t = kTiles * share.begin, end = std::min(kTiles * share.end, tiles_), segment = 0;
     for (const PackedLinear::Segment& w : weight_.segments()) {
-      for (; t < std::min(end, w.tiles); ++t) {
-        const std::size_t first = t * simd::kTileRows, column = w.out_begin + first;
-        const std::size_t columns = std::min(w.n - first, simd::kTileRows);
-        for (std::size_t row = 0; row < rows; row += kRowBlock) {
-          const std::size_t count = std::min(rows - row, kRowBlock);
-          simd::multiply_rows(products_, w.format, in_features(), w.tile(t), x.row(row), count, block);
-          if (lora.epilogue)
-            lora.epilogue->apply(lora.first_segment + segment, row, count, first, columns, block,
-                                 simd::kTileRows);
-          if (!bias_.empty())
-            simd::add_rows(block, simd::kTileRows, bias_.data() + column, 0, count, columns);
-          done(block, row, count, column, columns);
-        }
+      for (std::size_t tiles; t < std::min(end, w.tiles); t += tiles) {
+        tiles = std::min(kTiles, std::min(end, w.tiles) - t);
+        for (std::size_t row = 0; row < rows; row += kRowBlock)
+          multiply(w, t, tiles, x, row, std::min(rows - row, kRowBlock), lora, segment, done);
       }
       if (end <= w.tiles) return;
       t -= w.tiles;
@@ -90,6 +107,22 @@ class DenseLayer {
 
  private:
   static constexpr std::size_t kRowBlock = 264;  // a whole batch: quantized tiles are widened once for it
+  static constexpr std::size_t kTiles = 2;       // multiplied at a time
+
+  template <typename Done>
+  void multiply(const PackedLinear::Segment& w, std::size_t t, std::size_t tiles, const ProductRows& x,
+                std::size_t row, std::size_t rows, const DenseLora& lora, std::size_t segment,
+                const Done& done) const {
+    alignas(64) float block[kRowBlock * kTiles * simd::kTileRows];
+    const std::size_t first = t * simd::kTileRows, stride = tiles * simd::kTileRows;
+    const std::size_t columns = std::min(w.n - first, stride), column = w.out_begin + first;
+    simd::multiply_rows(products_, w.format, in_features(), w.tile(t), tiles, x.row(row), rows, block,
+                        stride);
+    for (std::size_t c = 0; lora.epilogue && c < columns; c += simd::kTileRows)
+      lora.epilogue->apply(lora.first_segment + segment, row, rows, first + c,
+                           std::min(columns - c, simd::kTileRows), block + c, stride);
+    done(DensePiece(row, rows, column, columns, block, stride, bias_.empty() ? nullptr : &bias_[column]));
+  }
 
   Products products_ = Products::f32;
   PackedLinear weight_;

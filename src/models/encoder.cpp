@@ -21,12 +21,8 @@ void activate(Activation kind, float* x, std::size_t n) {
 }
 
 // What DenseLayer::apply calls to write y [rows, stride].
-auto copy_to(float* y, std::size_t stride) {
-  return [y, stride](const float* block, std::size_t row, std::size_t count, std::size_t column,
-                     std::size_t columns) {
-    for (std::size_t r = 0; r < count; ++r)
-      std::copy_n(block + r * simd::kTileRows, columns, y + (row + r) * stride + column);
-  };
+auto store_to(float* y, std::size_t stride) {
+  return [y, stride](const DensePiece& piece) { piece.store(y, stride); };
 }
 
 }  // namespace
@@ -194,7 +190,7 @@ class Encoder::Pass {
 
   void multiply_qkv(const EncoderLayer& layer, std::size_t i) {
     const auto added = lora({WeightRole::q, index(i)}, exact_x(layer.attention_pre_norm), hidden());
-    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, copy_to(b_.qkv_, qkv_width(spec_)),
+    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, store_to(b_.qkv_, qkv_width(spec_)),
                     epilogue(added));
     team_.barrier();
   }
@@ -223,20 +219,19 @@ class Encoder::Pass {
                       out = product_rows(b_.activated_, spec_.intermediate);
     // A member computes the same columns of both matrices.
     if (spec_.gated_mlp)
-      layer.gate.apply(x, rows(), team_, copy_to(b_.gate_, spec_.intermediate), epilogue(added, up));
+      layer.gate.apply(x, rows(), team_, store_to(b_.gate_, spec_.intermediate), epilogue(added, up));
     layer.up.apply(
         x, rows(), team_,
-        [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
-          activate(spec_.activation, block, count * simd::kTileRows);
-          for (std::size_t r = 0; r < count; ++r) {
-            float* from = block + r * simd::kTileRows;
-            if (spec_.gated_mlp) {
-              const float* gate = b_.gate_ + (row + r) * spec_.intermediate + column;
-              for (std::size_t c = 0; c < columns; ++c) from[c] *= gate[c];
-            }
-            out.store(row + r, column, from, columns);
-            if (adapters_)
-              std::copy_n(from, columns, b_.exact_activated_ + (row + r) * spec_.intermediate + column);
+        [&](const DensePiece& piece) {
+          float* values = piece.values();
+          activate(spec_.activation, values, piece.rows * piece.stride);
+          for (std::size_t r = 0; r < piece.rows; ++r) {
+            float* from = values + r * piece.stride;
+            const std::size_t at = (piece.row + r) * spec_.intermediate + piece.column;
+            if (spec_.gated_mlp)
+              for (std::size_t c = 0; c < piece.columns; ++c) from[c] *= b_.gate_[at + c];
+            out.store(piece.row + r, piece.column, from, piece.columns);
+            if (adapters_) std::copy_n(from, piece.columns, b_.exact_activated_ + at);
           }
         },
         epilogue(added, spec_.gated_mlp ? gate : up));
@@ -246,11 +241,7 @@ class Encoder::Pass {
   // h += layer(x).
   void add(const DenseLayer& layer, std::byte* x, std::size_t k, const std::optional<LoraEpilogue>& lora) {
     layer.apply(
-        product_rows(x, k), rows(), team_,
-        [&](float* block, std::size_t row, std::size_t count, std::size_t column, std::size_t columns) {
-          simd::add_rows(b_.hidden_ + row * hidden() + column, hidden(), block, simd::kTileRows, count,
-                         columns);
-        },
+        product_rows(x, k), rows(), team_, [&](const DensePiece& piece) { piece.add(b_.hidden_, hidden()); },
         epilogue(lora));
     team_.barrier();
   }

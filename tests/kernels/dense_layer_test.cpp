@@ -72,12 +72,7 @@ struct Layer {
     const ProductRows rows(layer.products(), p.k, memory.data());
     for (std::size_t r = 0; r < count; ++r) rows.store(r, 0, &p.x[(first + r) * p.k], p.k);
     std::vector<float> y(count * p.outputs());
-    layer.apply(
-        rows, count, team,
-        [&](const float* block, std::size_t row, std::size_t n, std::size_t column, std::size_t columns) {
-          for (std::size_t r = 0; r < n; ++r)
-            std::copy_n(block + r * simd::kTileRows, columns, &y[(row + r) * p.outputs() + column]);
-        });
+    layer.apply(rows, count, team, [&](const DensePiece& piece) { piece.store(y.data(), p.outputs()); });
     return y;
   }
 };

@@ -55,28 +55,35 @@ TEST_P(SimdLinearGuard, Dense) {
 }
 
 TEST_P(SimdLinearGuard, HalfProductsOfRows) {
-  for (std::size_t k : {1, 2, 31, 32, 33, 64, 290})
-    for (std::size_t m : {1, 2, 5, 13, 25}) {
-      const Problem p(half_weight_type(), kTileRows, k, m);
-      const std::size_t stride = product_row_bytes(Products::half, k);
-      const Guarded x(k * sizeof(float)), rows(m * stride), tile(p.tile.size());
-      const Guarded out(m * kTileRows * sizeof(float));
-      std::copy(p.tile.begin(), p.tile.end(), tile.data());
-      for (std::size_t r = 0; r < m; ++r) {
-        std::copy_n(&p.x[r * k], k, x.as<float>());
-        store_product_row(Products::half, x.as<float>(), k, 0, rows.data() + r * stride);
+  for (std::size_t k : {1, 2, 31, 33, 63, 64, 65, 290})
+    for (std::size_t m : {1, 2, 5, 8, 13, 25})
+      for (std::size_t tiles : {1, 2}) {
+        const Problem p(half_weight_type(), kTileRows, k, m);
+        Problem second(half_weight_type(), 7, k, m);
+        second.x = p.x;
+        const std::size_t stride = product_row_bytes(Products::half, k), out_stride = tiles * kTileRows;
+        const Guarded x(k * sizeof(float)), rows(m * stride), tile(tiles * p.tile.size());
+        const Guarded out(m * out_stride * sizeof(float));
+        std::copy(p.tile.begin(), p.tile.end(), tile.data());
+        if (tiles == 2) std::copy(second.tile.begin(), second.tile.end(), tile.data() + p.tile.size());
+        for (std::size_t r = 0; r < m; ++r) {
+          std::copy_n(&p.x[r * k], k, x.as<float>());
+          store_product_row(Products::half, x.as<float>(), k, 0, rows.data() + r * stride);
+        }
+        multiply_rows(Products::half, p.format, k, tile.data(), tiles, rows.data(), m, out.as<float>(),
+                      out_stride);
+        for (std::size_t t = 0; t < tiles; ++t) {
+          const std::vector<float> exact = (t == 0 ? p : second).run(DenseProducts::f32);
+          for (std::size_t r = 0; r < m; ++r) {
+            float size = 0;  // of the row; weights stay below 0.25, a product is off by at most 2^-8 of it
+            for (std::size_t i = 0; i < k; ++i) size += std::abs(p.x[r * k + i]);
+            for (std::size_t j = 0; j < kTileRows; ++j)
+              ASSERT_NEAR(out.as<float>()[r * out_stride + t * kTileRows + j],
+                          exact[r * Problem::kOutStride + j], 0x1p-8f * size * 0.25f)
+                  << "k " << k << " m " << m << " tile " << t << " of " << tiles;
+          }
+        }
       }
-      multiply_rows(Products::half, p.format, k, tile.data(), rows.data(), m, out.as<float>());
-      const std::vector<float> exact = p.run(DenseProducts::f32);
-      for (std::size_t r = 0; r < m; ++r) {
-        float size = 0;  // of the row; weights stay below 0.25, a product is off by at most 2^-8 of it
-        for (std::size_t i = 0; i < k; ++i) size += std::abs(p.x[r * k + i]);
-        for (std::size_t j = 0; j < kTileRows; ++j)
-          ASSERT_NEAR(out.as<float>()[r * kTileRows + j], exact[r * Problem::kOutStride + j],
-                      0x1p-8f * size * 0.25f)
-              << "k " << k << " m " << m;
-      }
-    }
 }
 
 TEST_P(SimdLinearGuard, TheGuardBites) {

@@ -68,6 +68,26 @@ TEST(SimdNorm, AddRowsOfEveryRemainder) {
   });
 }
 
+TEST(SimdNorm, StoreRowsOfEveryRemainder) {
+  on_every_target([] {
+    for (std::size_t n : {1, 7, 16, 31, 35})
+      for (const bool has_bias : {false, true})
+        for (const bool accumulate : {false, true}) {
+          const auto x = normal_floats(3 * 35, 1), bias = normal_floats(n, 2),
+                     before = normal_floats(3 * 40, 3);
+          std::vector<float> y = before;
+          store_rows(x.data(), 35, has_bias ? bias.data() : nullptr, 3, n, y.data(), 40, accumulate);
+          for (std::size_t r = 0; r < 3; ++r)
+            for (std::size_t i = 0; i < 40; ++i) {
+              const float old = before[r * 40 + i];
+              const float value =
+                  i < n ? (accumulate ? old : 0) + (x[r * 35 + i] + (has_bias ? bias[i] : 0)) : old;
+              ASSERT_EQ(y[r * 40 + i], value) << "n " << n << ", row " << r << ", column " << i;
+            }
+        }
+  });
+}
+
 TEST(SimdNorm, LayerNormOfRowsFarFromZero) {
   on_every_target([] {
     for (std::size_t n : {1, 3, 16, 17, 384, 771}) {

@@ -1,5 +1,7 @@
-// Dense products of float16 (AVX512-FP16) for product_rows.cpp: rows of scaled blocks times f16 tiles.
-// Weights of at most kLargestHalfWeight keep a float16 sum of 32 products finite.
+// Dense products of float16 (AVX512-FP16) for product_rows.cpp: rows of f16 times f16 tiles.
+// Rows hold activations divided by kHalfDown, so that 64 products with weights of at most kLargestHalfWeight
+// add up to a finite float16 while activations stay below 16 on average, with common weights (1) below
+// 16,000.
 #pragma once
 
 #include <cstddef>
@@ -7,20 +9,16 @@
 
 namespace metal_candle::simd {
 
-/// 32 activations divided by down, a power of two: all below 1.
-struct HalfBlock {
-  float down;
-  float x[32];  ///< no floats: words that hold one float16 twice each, which broadcasts fill vectors with
-};
+/// A power of two: only values below 2^-10 lose bits by it.
+inline constexpr float kHalfDown = 16;
 
-constexpr std::size_t half_blocks(std::size_t k) { return (k + 31) / 32; }
+/// out[i] = x[i] / kHalfDown, rounded to float16.
+void half_activations(const float* x, std::size_t n, std::uint16_t* out);
 
-/// x[k] as half_blocks(k) blocks, the last filled with zeros.
-void half_activations(const float* x, std::size_t k, HalfBlock* out);
-
-/// out[r * out_stride + j] = sum over k of row r times row j of a packed f16 tile (linear_layout.h); rows are
-/// half_blocks(k) blocks, one after another. 32 products are summed in float16, such sums in f32.
-void half_product(std::size_t k, const std::uint8_t* tile, const HalfBlock* acts, std::size_t rows,
-                  float* out, std::size_t out_stride);
+/// out[r * out_stride + 32 t + j] = sum over k of row r times row j of tile t; `tiles` (1 or 2) packed f16
+/// tiles (linear_layout.h), one after another; rows of k values, one after another. 64 products are summed in
+/// float16, such sums in f32.
+void half_product(std::size_t k, const std::uint8_t* tile, std::size_t tiles, const std::uint16_t* acts,
+                  std::size_t rows, float* out, std::size_t out_stride);
 
 }  // namespace metal_candle::simd

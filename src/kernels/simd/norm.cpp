@@ -50,6 +50,26 @@ void AddRows(float* x, std::size_t x_stride, const float* delta, std::size_t del
   for (; rows > 0; --rows, x += x_stride, delta += delta_stride) Add(x, delta, n);
 }
 
+template <bool accumulate, bool has_bias>
+void StoreRow(const float* x, const float* bias, std::size_t n, float* y) {
+  const F32 d;
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
+    V32 v = hn::LoadU(d, x + i);
+    if constexpr (has_bias) v = hn::Add(v, hn::LoadU(d, bias + i));
+    if constexpr (accumulate) v = hn::Add(hn::LoadU(d, y + i), v);
+    hn::StoreU(v, d, y + i);
+  }
+  for (; i < n; ++i) y[i] = (accumulate ? y[i] : 0) + (x[i] + (has_bias ? bias[i] : 0));
+}
+
+void StoreRows(const float* x, std::size_t x_stride, const float* bias, std::size_t rows, std::size_t n,
+               float* y, std::size_t y_stride, bool accumulate) {
+  const auto store = accumulate ? (bias ? StoreRow<true, true> : StoreRow<true, false>)
+                                : (bias ? StoreRow<false, true> : StoreRow<false, false>);
+  for (; rows > 0; --rows, x += x_stride, y += y_stride) store(x, bias, n, y);
+}
+
 void LayerNorm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out) {
   const float count = static_cast<float>(n);
   const V32 mean = hn::Set(F32(), sum(x, n, [](V32 v) { return v; }) / count);
@@ -77,6 +97,7 @@ HWY_EXPORT(AddRmsNorm);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(Add);
 HWY_EXPORT(AddRows);
+HWY_EXPORT(StoreRows);
 
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, eps, n, out);
@@ -93,6 +114,10 @@ void add(float* x, const float* delta, std::size_t n) { HWY_DYNAMIC_DISPATCH(Add
 void add_rows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
               std::size_t n) {
   HWY_DYNAMIC_DISPATCH(AddRows)(x, x_stride, delta, delta_stride, rows, n);
+}
+void store_rows(const float* x, std::size_t x_stride, const float* bias, std::size_t rows, std::size_t n,
+                float* y, std::size_t y_stride, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(StoreRows)(x, x_stride, bias, rows, n, y, y_stride, accumulate);
 }
 
 }  // namespace metal_candle::simd

@@ -24,4 +24,8 @@ void add(float* x, const float* delta, std::size_t n);
 void add_rows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
               std::size_t n);
 
+/// y = x + bias, or y += x + bias, for `rows` rows of n values; `bias` [n] may be null.
+void store_rows(const float* x, std::size_t x_stride, const float* bias, std::size_t rows, std::size_t n,
+                float* y, std::size_t y_stride, bool accumulate);
+
 }  // namespace metal_candle::simd

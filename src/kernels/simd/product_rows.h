@@ -11,7 +11,7 @@ namespace metal_candle::simd {
 
 /// What a product multiplies. f32: floats, by dense weights; half: operands of 16 bits where the target has
 /// such products (else rows stay f32), by weights of half_weight_type(); int8: blocks of 32 as int8, by q8_0
-/// weights. Sums are f32, half's on avx512_fp16 after every 32 products.
+/// weights. Sums are f32, half's on avx512_fp16 after every 64 products.
 enum class Products : std::uint8_t { f32, half, int8 };
 
 /// The element type in which Products::half takes its weights on the active target: f16 on avx512_fp16, no
@@ -27,9 +27,10 @@ std::size_t product_row_bytes(Products kind, std::size_t k);
 /// of 32, half too unless it ends the row.
 void store_product_row(Products kind, const float* x, std::size_t n, std::size_t column, std::byte* row);
 
-/// out[r * kTileRows + j] = sum over k of row r times row j of the tile; rows are product_row_bytes(k) apart.
-/// A row's result does not depend on `rows`.
+/// out[r * out_stride + j] = sum over k of row r times row j of `tiles` (1 or 2) tiles, one after another;
+/// rows are product_row_bytes(k) apart. A row's result does not depend on `rows`.
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
-                   const std::byte* first_row, std::size_t rows, float* out);
+                   std::size_t tiles, const std::byte* first_row, std::size_t rows, float* out,
+                   std::size_t out_stride);
 
 }  // namespace metal_candle::simd
