@@ -21,16 +21,16 @@ using simd::Products;
 class ProductRows {
  public:
   ProductRows(Products kind, std::size_t k, std::byte* data)
-      : kind_(kind), stride_(simd::product_row_bytes(kind, k)), data_(data) {}
+      : kind_(kind), k_(k), stride_(simd::product_row_bytes(kind, k)), data_(data) {}
   /// Writes columns [column, column + n) of a row; see simd::store_product_row.
   void store(std::size_t row, std::size_t column, const float* x, std::size_t n) const {
-    simd::store_product_row(kind_, x, n, column, data_ + row * stride_);
+    simd::store_product_row(kind_, k_, x, n, column, data_ + row * stride_);
   }
   const std::byte* row(std::size_t i) const { return data_ + i * stride_; }
 
  private:
   Products kind_;
-  std::size_t stride_;
+  std::size_t k_, stride_;
   std::byte* data_;
 };
 

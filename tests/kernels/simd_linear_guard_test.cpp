@@ -1,6 +1,9 @@
 // The linear kernels touch nothing past their operands, on every target. Sanitizer builds leave the wide
 // targets uninstrumented (cmake/simd_flags.cmake), so each operand ends at a page that faults.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <functional>
 
 #include "kernels/simd/product_rows.h"
 #include "kernels/simd_linear_problem.h"
@@ -54,36 +57,74 @@ TEST_P(SimdLinearGuard, Dense) {
           expect_stays_inside(Problem(format, kTileRows, k, m), products);
 }
 
+/// One tile, or two of which the second has fewer rows; each operand against its guard. The references
+/// multiply in f32 or as linear_tile does. A product may be off by `tolerance` of the largest weight times
+/// what is left of x.
+void expect_product_of_rows(Products kind, const std::function<Problem(std::size_t n)>& problem,
+                            std::size_t tiles, float tolerance) {
+  const Problem p = problem(kTileRows);
+  Problem second = problem(7);
+  second.x = p.x;
+  const std::size_t stride = product_row_bytes(kind, p.k), out_stride = tiles * kTileRows;
+  const Guarded x(p.k * sizeof(float)), rows(p.m * stride), tile(tiles * p.tile.size());
+  const Guarded out(p.m * out_stride * sizeof(float));
+  std::copy(p.tile.begin(), p.tile.end(), tile.data());
+  if (tiles == 2) std::copy(second.tile.begin(), second.tile.end(), tile.data() + p.tile.size());
+  for (std::size_t r = 0; r < p.m; ++r) {
+    std::copy_n(&p.x[r * p.k], p.k, x.as<float>());
+    store_product_row(kind, p.k, x.as<float>(), p.k, 0, rows.data() + r * stride);
+  }
+  multiply_rows(kind, p.format, p.k, tile.data(), tiles, rows.data(), p.m, out.as<float>(), out_stride);
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const Problem& reference = t == 0 ? p : second;
+    float largest = 0;
+    for (std::size_t j = 0; j < reference.n; ++j)
+      for (float w : reference.weight_row(j)) largest = std::max(largest, std::abs(w));
+    const std::vector<float> exact = reference.run(DenseProducts::f32);
+    for (std::size_t r = 0; r < p.m; ++r) {
+      float size = 0;
+      for (std::size_t i = 0; i < p.k; ++i) size += p.x[r * p.k + i] * p.x[r * p.k + i];
+      for (std::size_t j = 0; j < kTileRows; ++j)
+        ASSERT_NEAR(out.as<float>()[r * out_stride + t * kTileRows + j], exact[r * Problem::kOutStride + j],
+                    tolerance * std::sqrt(size) * largest)
+            << label(p.format) << " k " << p.k << " m " << p.m << " tile " << t << " of " << tiles;
+    }
+  }
+}
+
 TEST_P(SimdLinearGuard, HalfProductsOfRows) {
   for (std::size_t k : {1, 2, 31, 33, 63, 64, 65, 290})
     for (std::size_t m : {1, 2, 5, 8, 13, 25})
-      for (std::size_t tiles : {1, 2}) {
-        const Problem p(half_weight_type(), kTileRows, k, m);
-        Problem second(half_weight_type(), 7, k, m);
-        second.x = p.x;
-        const std::size_t stride = product_row_bytes(Products::half, k), out_stride = tiles * kTileRows;
-        const Guarded x(k * sizeof(float)), rows(m * stride), tile(tiles * p.tile.size());
-        const Guarded out(m * out_stride * sizeof(float));
-        std::copy(p.tile.begin(), p.tile.end(), tile.data());
-        if (tiles == 2) std::copy(second.tile.begin(), second.tile.end(), tile.data() + p.tile.size());
-        for (std::size_t r = 0; r < m; ++r) {
-          std::copy_n(&p.x[r * k], k, x.as<float>());
-          store_product_row(Products::half, x.as<float>(), k, 0, rows.data() + r * stride);
-        }
-        multiply_rows(Products::half, p.format, k, tile.data(), tiles, rows.data(), m, out.as<float>(),
-                      out_stride);
-        for (std::size_t t = 0; t < tiles; ++t) {
-          const std::vector<float> exact = (t == 0 ? p : second).run(DenseProducts::f32);
-          for (std::size_t r = 0; r < m; ++r) {
-            float size = 0;  // of the row; weights stay below 0.25, a product is off by at most 2^-8 of it
-            for (std::size_t i = 0; i < k; ++i) size += std::abs(p.x[r * k + i]);
-            for (std::size_t j = 0; j < kTileRows; ++j)
-              ASSERT_NEAR(out.as<float>()[r * out_stride + t * kTileRows + j],
-                          exact[r * Problem::kOutStride + j], 0x1p-8f * size * 0.25f)
-                  << "k " << k << " m " << m << " tile " << t << " of " << tiles;
-          }
-        }
+      for (std::size_t tiles : {1, 2})
+        expect_product_of_rows(
+            Products::half, [&](std::size_t n) { return Problem(half_weight_type(), n, k, m); }, tiles,
+            0x1p-8f);  // operands rounded to bf16, by 2^-9
+}
+
+TEST_P(SimdLinearGuard, Int8ProductsOfRows) {
+  const auto problem = [](std::size_t n, std::size_t k, std::size_t m) {
+    Problem p(int8_weight_format(k), n, k, m);
+    const std::size_t group = p.format.group;
+    for (WeightRow& row : p.weights)  // scales of few bits, biases as codes from 1 to 255 mean them
+      for (std::size_t i = 0; i < k; ++i) {
+        const float scale = 0.01f * 0x1p-7f * static_cast<float>(1 + (i / group + k) % 3 * 50);
+        const float rounded = static_cast<float>(static_cast<int>(scale * 0x1p24f)) * 0x1p-24f;
+        const float bias = -128 * rounded;
+        std::memcpy(row.scales.data() + i / group * 4, &rounded, 4);
+        std::memcpy(row.biases.data() + i / group * 4, &bias, 4);
+        if (row.data[i] == std::byte{0}) row.data[i] = std::byte{1};
+        row.values[i] = rounded * (static_cast<float>(row.data[i]) - 128);
       }
+    p.pack();
+    return p;
+  };
+  for (std::size_t k : {32, 64, 96, 128, 384, 640})
+    for (std::size_t m : {1, 2, 5, 6, 13, 25})
+      for (std::size_t tiles : {1, 2})
+        expect_product_of_rows(
+            Products::int8, [&](std::size_t n) { return problem(n, k, m); }, tiles,
+            0.025f);  // half a code, of 127 for the largest of 32 or 64, in both: 0.005 of a typical x, five
+                      // times that
 }
 
 TEST_P(SimdLinearGuard, TheGuardBites) {

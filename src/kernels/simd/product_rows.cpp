@@ -4,69 +4,82 @@
 
 #include "kernels/simd/linear_bf16.h"
 #include "kernels/simd/linear_half.h"
+#include "kernels/simd/linear_int8.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/target.h"
 
 namespace metal_candle::simd {
 namespace {
 
-/// How Products::half is computed on the active target.
-enum class Half { as_f32, bf16, f16 };
+/// What a row holds. int8_blocks are linear.h's, with a scale every 32.
+enum class Form { floats, bf16, f16, int8_blocks, int8_runs };
 
-Half half_products(Products kind) noexcept {
-  if (kind != Products::half) return Half::as_f32;
-  switch (active_target()) {
-    case SimdTarget::avx512_bf16: return Half::bf16;
-    case SimdTarget::avx512_fp16: return Half::f16;
-    default: return Half::as_f32;
-  }
+Form form_of(Products kind, std::size_t k) noexcept {
+  if (kind == Products::f32) return Form::floats;
+  const SimdTarget target = active_target();
+  const bool bf16 = target == SimdTarget::avx512_bf16, f16 = target == SimdTarget::avx512_fp16;
+  if (kind == Products::half) return bf16 ? Form::bf16 : f16 ? Form::f16 : Form::floats;
+  const bool vnni = bf16 || f16 || target == SimdTarget::avx512_vnni;
+  return vnni && k % 64 == 0 ? Form::int8_runs : Form::int8_blocks;
 }
 
 }  // namespace
 
 DType half_weight_type() noexcept {
-  return half_products(Products::half) == Half::f16 ? DType::f16 : DType::bf16;
+  return form_of(Products::half, 0) == Form::f16 ? DType::f16 : DType::bf16;
+}
+
+WeightFormat int8_weight_format(std::size_t k) noexcept {
+  return WeightFormat::affine(8, k % 64 == 0 ? 64 : 32, DType::f32);
 }
 
 std::size_t product_row_bytes(Products kind, std::size_t k) {
-  if (kind == Products::int8) return k / 32 * sizeof(ActBlock);
-  switch (half_products(kind)) {
-    case Half::bf16: return 4 * bf16_pairs(k);
-    case Half::f16: return k * sizeof(std::uint16_t);
+  switch (form_of(kind, k)) {
+    case Form::bf16: return 4 * bf16_pairs(k);
+    case Form::f16: return k * sizeof(std::uint16_t);
+    case Form::int8_blocks: return k / 32 * sizeof(ActBlock);
+    case Form::int8_runs: return k / 64 * sizeof(Int8Run);
     default: return k * sizeof(float);
   }
 }
 
-void store_product_row(Products kind, const float* x, std::size_t n, std::size_t column, std::byte* row) {
-  if (kind == Products::int8)
-    return prepare_activations(DType::q8_0, x, n, row + column / 32 * sizeof(ActBlock));
+void store_product_row(Products kind, std::size_t k, const float* x, std::size_t n, std::size_t column,
+                       std::byte* row) {
+  switch (form_of(kind, k)) {
 #if defined(__x86_64__)
-  const Half half = half_products(kind);
-  if (half == Half::bf16) return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
-  if (half == Half::f16) return half_activations(x, n, reinterpret_cast<std::uint16_t*>(row) + column);
+    case Form::bf16: return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
+    case Form::f16: return half_activations(x, n, reinterpret_cast<std::uint16_t*>(row) + column);
+    case Form::int8_runs: return int8_activations(x, n, reinterpret_cast<Int8Run*>(row) + column / 64);
 #endif
-  std::memcpy(row + column * sizeof(float), x, n * sizeof(float));
+    case Form::int8_blocks:
+      return prepare_activations(DType::q8_0, x, n, row + column / 32 * sizeof(ActBlock));
+    default: std::memcpy(row + column * sizeof(float), x, n * sizeof(float));
+  }
 }
 
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
                    std::size_t tiles, const std::byte* first_row, std::size_t rows, float* out,
                    std::size_t out_stride) {
+  const Form form = form_of(kind, k);
 #if defined(__x86_64__)
-  const Half half = half_products(kind);
-  if (half == Half::f16)
-    return half_product(k, reinterpret_cast<const std::uint8_t*>(tile), tiles,
-                        reinterpret_cast<const std::uint16_t*>(first_row), rows, out, out_stride);
+  const auto* weights = reinterpret_cast<const std::uint8_t*>(tile);
+  if (form == Form::f16)
+    return half_product(k, weights, tiles, reinterpret_cast<const std::uint16_t*>(first_row), rows, out,
+                        out_stride);
+  if (form == Form::int8_runs)
+    return int8_product(k, weights, tiles, reinterpret_cast<const Int8Run*>(first_row), rows, out,
+                        out_stride);
 #endif
-  for (; tiles > 0; --tiles, tile += packed_tile_bytes(weight, k), out += kTileRows) {
+  const std::size_t stride = product_row_bytes(kind, k);
+  for (std::size_t t = 0; t < tiles; ++t, tile += packed_tile_bytes(weight, k), out += kTileRows) {
 #if defined(__x86_64__)
-    if (half == Half::bf16) {
+    if (form == Form::bf16) {
       bf16_product(DType::bf16, k, reinterpret_cast<const std::uint8_t*>(tile),
-                   reinterpret_cast<const std::uint8_t*>(first_row), 4 * bf16_pairs(k), rows, out,
-                   out_stride);
+                   reinterpret_cast<const std::uint8_t*>(first_row), stride, rows, out, out_stride);
       continue;
     }
 #endif
-    linear_tile(weight, k, tile, first_row, product_row_bytes(kind, k), rows, out, out_stride);
+    linear_tile(weight, k, tile, first_row, stride, rows, out, out_stride);
   }
 }
 
