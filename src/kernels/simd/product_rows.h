@@ -11,7 +11,7 @@ namespace metal_candle::simd {
 
 /// What a product multiplies. f32: floats, by dense weights; half: operands of 16 bits where the target has
 /// such products (else rows stay f32), by weights of half_weight_type(); int8: codes with a scale every 64 or
-/// 32, by int8_weight_format(). Sums are f32, half's on avx512_fp16 after every 64 products.
+/// 32, by int8_weight_format(). Sums are f32, half's on avx512_fp16 after every 128 products.
 enum class Products : std::uint8_t { f32, half, int8 };
 
 /// The element type in which Products::half takes its weights on the active target: f16 on avx512_fp16, no
