@@ -15,6 +15,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kRows = 2, kDenseRows = 6, kPackedRows = 4;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kFusedMultiplyAdd = true;
   static constexpr bool kPairs = true;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }
 
@@ -24,6 +25,7 @@ struct Avx2 {
   static MC_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static MC_INLINE F negated(F a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
   static MC_INLINE F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+  static MC_INLINE F as_float(I a) { return _mm256_castsi256_ps(a); }
   static MC_INLINE F load_f32(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
   static MC_INLINE void store_f32(float* p, F a) { _mm256_storeu_ps(p, a); }
   static MC_INLINE F load_f16(const void* p) {

@@ -15,6 +15,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kRows = 6, kDenseRows = 12, kPackedRows = 12;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kFusedMultiplyAdd = true;
   static constexpr bool kPairs = true;
   static constexpr int vectors(int) { return 2; }
 
@@ -24,6 +25,7 @@ struct Avx512 {
   static MC_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static MC_INLINE F negated(F a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
   static MC_INLINE F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+  static MC_INLINE F as_float(I a) { return _mm512_castsi512_ps(a); }
   static MC_INLINE F load_f32(const void* p) { return _mm512_loadu_ps(p); }
   static MC_INLINE void store_f32(float* p, F a) { _mm512_storeu_ps(p, a); }
   static MC_INLINE F load_f16(const void* p) {

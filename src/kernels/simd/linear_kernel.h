@@ -52,6 +52,12 @@ MC_INLINE void prefetch(const Byte* p) {
   MC_UNROLL for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + kPrefetchDistance + at);
 }
 
+/// A float of 2^23 to 2^24 counts in ones: integer sums that begin at the bits of kMagic are kMagic + sum as
+/// floats, without a conversion. No sum of 32 products leaves its binade.
+constexpr float kMagic = 0x1.8p23f;
+constexpr int kMagicBits = 0x4b400000;
+static_assert(32 * 127 * (255 + 128) < 1 << 22);
+
 // ---- Weights: where a block's codes and scales come from ----------------------------------------
 
 /// Straight from a packed tile. `lane` is the first output of a vector.
@@ -62,6 +68,7 @@ struct PackedWeights {
   using B = typename Isa::B;
   static constexpr int kGroups = L::kGroups, kOffset = L::kOffset, kBits = L::kBits;
   static constexpr bool kHasMin = L::kHasMin, kWide = L::kBits == 8, kFromMemory = true;
+  static constexpr bool kShortScales = L::kScales != DType::f32;  ///< times kMagic they are exact
   static constexpr int kSubBytes = L::kSubBytes, kHeaderBytes = L::kHeaderBytes;
   static constexpr int sub_blocks(const WeightFormat& format) { return L::sub_blocks(format); }
   static constexpr int quad(int step) { return L::quad(step); }
@@ -126,13 +133,14 @@ struct PackedWeights {
 };
 
 /// From an expanded tile; offset is the code offset of the format it came from.
-template <class Isa, int groups, bool has_min, int bits, int offset>
+template <class Isa, int groups, bool has_min, int bits, int offset, bool short_scales>
 struct ExpandedWeights {
   using L = ExpandedLayout<groups, has_min>;
   using F = typename Isa::F;
   using B = typename Isa::B;
   static constexpr int kGroups = groups, kOffset = offset, kBits = bits;
   static constexpr bool kHasMin = has_min, kWide = bits == 8, kFromMemory = false;
+  static constexpr bool kShortScales = short_scales;
   static constexpr int kSubBytes = L::kBlockBytes, kHeaderBytes = 0;
   static constexpr int sub_blocks(const WeightFormat&) { return 1; }
   static constexpr int quad(int step) { return groups == 1 ? (step & 1) * 4 + (step >> 1) : step; }
@@ -154,7 +162,8 @@ struct ExpandedWeights {
 /// Codes of 2 to 6 bits share one where their number does not matter.
 template <class Isa, class Traits>
 using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin,
-                                   Isa::kPairs || Traits::kBits == 8 ? Traits::kBits : 6, Traits::kOffset>;
+                                   Isa::kPairs || Traits::kBits == 8 ? Traits::kBits : 6, Traits::kOffset,
+                                   PackedWeights<Isa, Traits>::kShortScales>;
 
 // ---- Quantized products -------------------------------------------------------------------------
 
@@ -168,6 +177,8 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
   constexpr int kSteps = 8 / W::kGroups;
   // What the products count too much per unit of activation; starting at −that·Σq cancels it.
   constexpr int kExcess = W::kOffset - (W::kWide && !Isa::kWideIsUnsigned ? 128 : 0);
+  constexpr bool kMagical = Isa::kFusedMultiplyAdd && W::kShortScales;
+  constexpr int kBase = kMagical ? kMagicBits : 0;
   // Where products come in 16-bit pairs of at most 2 · (2^bits − 1) · 127, so many steps may be added up in
   // 16 bits.
   constexpr int kPairSteps = !Isa::kPairs || W::kWide ? 1 : smaller(4, 32767 / (254 * ((1 << W::kBits) - 1)));
@@ -178,7 +189,7 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
     I dots[R][V];
     MC_UNROLL for (int r = 0; r < R; ++r) {
       const int minus_sum = W::kGroups == 1 ? row(r)->minus_sum : row(r)->minus_half[g];
-      const I start = kExcess == 0 ? Isa::zero_i() : Isa::set_i(minus_sum * kExcess);
+      const I start = kBase + kExcess == 0 ? Isa::zero_i() : Isa::set_i(kBase + minus_sum * kExcess);
       MC_UNROLL for (int v = 0; v < V; ++v) dots[r][v] = start;
     }
     [[maybe_unused]] I pairs[R][V];
@@ -206,9 +217,14 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
     MC_UNROLL for (int v = 0; v < V; ++v) {
       const int at = lane + v * Isa::kLanes;
       const F scale = W::scale(super[v], sub, at, g);
+      [[maybe_unused]] const F too_much = Isa::mul(scale, Isa::set_f(-kMagic));
       MC_UNROLL for (int r = 0; r < R; ++r) {
-        sums[r][v] =
-            Isa::fma(Isa::mul(Isa::to_float(dots[r][v]), scale), Isa::set_f(row(r)->scale), sums[r][v]);
+        F product;  // the same bits either way: it is rounded once
+        if constexpr (kMagical)
+          product = Isa::fma(Isa::as_float(dots[r][v]), scale, too_much);
+        else
+          product = Isa::mul(Isa::to_float(dots[r][v]), scale);
+        sums[r][v] = Isa::fma(product, Isa::set_f(row(r)->scale), sums[r][v]);
       }
       if constexpr (W::kHasMin) {
         const F min = W::min(super[v], sub, at, g);

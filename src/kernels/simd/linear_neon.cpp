@@ -14,6 +14,7 @@ struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kRows = 4, kDenseRows = 6, kPackedRows = 8;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kFusedMultiplyAdd = true;
   static constexpr bool kPairs = false;
   static constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }
 
@@ -23,6 +24,7 @@ struct Neon {
   static MC_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   static MC_INLINE F negated(F a) { return vnegq_f32(a); }
   static MC_INLINE F to_float(I a) { return vcvtq_f32_s32(a); }
+  static MC_INLINE F as_float(I a) { return vreinterpretq_f32_s32(a); }
   static MC_INLINE F load_f32(const void* p) {
     return vreinterpretq_f32_u8(load(static_cast<const Byte*>(p)));
   }

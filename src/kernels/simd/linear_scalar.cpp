@@ -8,6 +8,7 @@ struct Scalar {
   static constexpr int kLanes = 8;
   static constexpr int kRows = 2, kDenseRows = 4, kPackedRows = 4;
   static constexpr bool kWideIsUnsigned = false;
+  static constexpr bool kFusedMultiplyAdd = false;
   static constexpr bool kPairs = false;
   static constexpr int vectors(int) { return 1; }
 
