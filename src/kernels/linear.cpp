@@ -24,7 +24,7 @@ using Segment = PackedLinear::Segment;
 
 // Rows that one unit of work multiplies with a tile: its outputs stay in L1 between the product and its
 // epilogue.
-constexpr std::size_t kRowBlock = 96;
+constexpr std::size_t kRowBlock = 192;
 constexpr std::size_t kColumns = simd::kTileRows;  // of a block: one tile's
 static_assert(kColumns == kLoraTile);
 

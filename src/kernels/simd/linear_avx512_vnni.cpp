@@ -8,6 +8,7 @@ namespace {
 struct Avx512Vnni : Avx512 {
   static constexpr bool kWideIsUnsigned = true;
   static constexpr bool kPairs = false;
+  static constexpr int kRows = 8;
   static constexpr int kPackedRows = 36;  // unpacking hides behind the products; a wider tile leaves L1
   static MC_INLINE I dot(I sum, B w, B x) { return _mm512_dpbusd_epi32(sum, w, x); }
   static MC_INLINE I dot_wide(I sum, B w, B x) { return _mm512_dpbusd_epi32(sum, w, x); }
