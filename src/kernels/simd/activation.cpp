@@ -30,7 +30,7 @@ HWY_INLINE V32 half_erfc(V32 z) {
   p = hn::MulAdd(p, t, hn::Set(d, 0.2431037575006485f));
   p = hn::MulAdd(p, t, hn::Set(d, 0.282375305891037f));
   p = hn::MulAdd(p, t, hn::Set(d, 0.28208643198013306f));
-  return hn::Mul(hn::Set(d, 0.5f), hn::Mul(hn::Mul(p, t), exp_any(hn::Neg(hn::Mul(z, z)))));
+  return hn::Mul(hn::Set(d, 0.5f), hn::Mul(hn::Mul(p, t), exp_neg(hn::Neg(hn::Mul(z, z)))));
 }
 
 HWY_INLINE V32 gelu_vec(V32 x) {

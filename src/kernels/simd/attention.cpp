@@ -167,7 +167,9 @@ void update_row(std::size_t row, std::size_t first, std::size_t count, std::size
   if (i < padded) top = hn::Max(top, hn::LoadU(d16, p + i));
   top = hn::Max(top, top2);
   const float max = hn::GetLane(hn::MaxOfLanes(d16, top));
-  if (max > s.max[row]) {
+  if (s.max[row] == kNone) {  // nothing is summed yet
+    s.max[row] = max;
+  } else if (max > s.max[row]) {
     const float shrink = hn::GetLane(exp_neg(hn::Set(d, s.max[row] - max)));
     float* sum = s.sum + row * kLead;
     for (std::size_t i = 0; i < dim; i += kLanes) {
