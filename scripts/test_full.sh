@@ -17,6 +17,7 @@ run_step() {
     soak) scripts/soak.sh "${SOAK_SECONDS:-300}" ;;
     neon) scripts/test_neon.sh ;;
     oracle) scripts/oracle/run.sh ;;
+    scalar) METAL_CANDLE_TEST_FULL=1 build/bin/test_engine --gtest_filter='ScoreReference.PerplexityOnTheScalarTarget' ;;
     lint) scripts/lint.sh ;;
     docs) scripts/docs.sh ;;
     *) echo "no such step: $1"; return 2 ;;
@@ -24,7 +25,7 @@ run_step() {
 }
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz soak neon oracle lint docs)
+[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz soak neon oracle scalar lint docs)
 passed=() failed=()
 for step in "${steps[@]}"; do
   echo "== $step"

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -67,34 +68,41 @@ TEST_F(ScoreReference, BestTokensAndLogProbabilities) {
   RecordProperty("mean_logprob_difference", std::to_string(difference / static_cast<double>(scored)));
 }
 
-// On every target but scalar, which takes minutes; its products are the others' to the bit up to float sums
-// (tests/kernels/simd_linear_test.cpp).
-TEST_F(ScoreReference, PerplexityOfTheCommittedTextOnEveryTarget) {
+// Of the committed text, against the f32 computation of the same weights.
+void expect_perplexity(Model& model, simd::SimdTarget target) {
   const Json reference = parse_json(golden("perplexity.json"), "perplexity.json");
   const auto tokens = reference["tokens"].get<std::vector<std::int32_t>>();
   const auto chunk = reference["chunk"].get<std::size_t>();
   const simd::SimdTarget before = simd::active_target();
-  for (const simd::SimdTarget target : simd::supported_targets()) {
-    if (target == simd::SimdTarget::scalar) continue;
-    simd::force_target(target);
-    double sum = 0;
-    std::size_t scored = 0;
-    for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
-      const Score score =
-          model->score(std::span(tokens).subspan(begin, std::min(chunk, tokens.size() - begin)), 1);
-      for (const auto& logprob : score.logprobs)
-        if (logprob) {
-          sum += *logprob;
-          ++scored;
-        }
-    }
-    ASSERT_EQ(scored, reference["scored_tokens"].get<std::size_t>());
-    const double perplexity = std::exp(-sum / static_cast<double>(scored));
-    const std::string name(simd::name(target));
-    EXPECT_NEAR(perplexity / reference["perplexity"].get<double>(), 1.0, kPerplexityShare) << name;
-    RecordProperty("perplexity_" + name, std::to_string(perplexity));
+  simd::force_target(target);
+  double sum = 0;
+  std::size_t scored = 0;
+  for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
+    const Score score =
+        model.score(std::span(tokens).subspan(begin, std::min(chunk, tokens.size() - begin)), 1);
+    for (const auto& logprob : score.logprobs)
+      if (logprob) {
+        sum += *logprob;
+        ++scored;
+      }
   }
   simd::force_target(before);
+  ASSERT_EQ(scored, reference["scored_tokens"].get<std::size_t>());
+  const double perplexity = std::exp(-sum / static_cast<double>(scored));
+  const std::string name(simd::name(target));
+  EXPECT_NEAR(perplexity / reference["perplexity"].get<double>(), 1.0, kPerplexityShare) << name;
+  testing::Test::RecordProperty("perplexity_" + name, std::to_string(perplexity));
+}
+
+TEST_F(ScoreReference, PerplexityOnEveryVectorTarget) {
+  for (const simd::SimdTarget target : simd::supported_targets())
+    if (target != simd::SimdTarget::scalar) expect_perplexity(*model, target);
+}
+
+TEST_F(ScoreReference, PerplexityOnTheScalarTarget) {
+  if (std::getenv("METAL_CANDLE_TEST_FULL") == nullptr)
+    GTEST_SKIP() << "takes ten minutes; make test-full runs it";
+  expect_perplexity(*model, simd::SimdTarget::scalar);
 }
 
 }  // namespace
