@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make test-full`: all that is run before an issue is called resolved. Every step runs even if one fails; the
 # failed ones are listed at the end. FUZZ_SECONDS (300) sets how long each fuzz target runs, SOAK_SECONDS (300) how
-# long the soak. Steps may be named: scripts/test_full.sh asan lint
+# long the soak; slow is tests that take minutes. Steps may be named: scripts/test_full.sh asan lint
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export JOBS=${JOBS:-$(nproc)}
@@ -17,7 +17,7 @@ run_step() {
     soak) scripts/soak.sh "${SOAK_SECONDS:-300}" ;;
     neon) scripts/test_neon.sh ;;
     oracle) scripts/oracle/run.sh ;;
-    scalar) METAL_CANDLE_TEST_FULL=1 build/bin/test_engine --gtest_filter='ScoreReference.PerplexityOnTheScalarTarget' ;;
+    slow) build/bin/test_engine --gtest_filter='*TakesMinutes' ;;
     lint) scripts/lint.sh ;;
     docs) scripts/docs.sh ;;
     *) echo "no such step: $1"; return 2 ;;
@@ -25,7 +25,7 @@ run_step() {
 }
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz soak neon oracle scalar lint docs)
+[ $# -gt 0 ] || steps=(test asan tsan coverage fuzz soak neon oracle slow lint docs)
 passed=() failed=()
 for step in "${steps[@]}"; do
   echo "== $step"
