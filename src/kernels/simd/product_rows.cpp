@@ -60,27 +60,30 @@ void store_product_row(Products kind, std::size_t k, const float* x, std::size_t
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
                    std::size_t tiles, const std::byte* first_row, std::size_t rows, float* out,
                    std::size_t out_stride) {
-  const Form form = form_of(kind, k);
+  const std::size_t stride = product_row_bytes(kind, k), tile_bytes = packed_tile_bytes(weight, k);
+  const auto each = [&](const auto& multiply) {
+    for (std::size_t t = 0; t < tiles; ++t) multiply(tile + t * tile_bytes, out + t * kTileRows);
+  };
 #if defined(__x86_64__)
   const auto* weights = reinterpret_cast<const std::uint8_t*>(tile);
-  if (form == Form::f16)
-    return half_product(k, weights, tiles, reinterpret_cast<const std::uint16_t*>(first_row), rows, out,
-                        out_stride);
-  if (form == Form::int8_runs)
-    return int8_product(k, weights, tiles, reinterpret_cast<const Int8Run*>(first_row), rows, out,
-                        out_stride);
-#endif
-  const std::size_t stride = product_row_bytes(kind, k);
-  for (std::size_t t = 0; t < tiles; ++t, tile += packed_tile_bytes(weight, k), out += kTileRows) {
-#if defined(__x86_64__)
-    if (form == Form::bf16) {
-      bf16_product(DType::bf16, k, reinterpret_cast<const std::uint8_t*>(tile),
-                   reinterpret_cast<const std::uint8_t*>(first_row), stride, rows, out, out_stride);
-      continue;
-    }
-#endif
-    linear_tile(weight, k, tile, first_row, stride, rows, out, out_stride);
+  switch (form_of(kind, k)) {
+    case Form::f16:
+      return half_product(k, weights, tiles, reinterpret_cast<const std::uint16_t*>(first_row), rows, out,
+                          out_stride);
+    case Form::int8_runs:
+      return int8_product(k, weights, tiles, reinterpret_cast<const Int8Run*>(first_row), rows, out,
+                          out_stride);
+    case Form::bf16:
+      return each([&](const std::byte* from, float* to) {
+        bf16_product(DType::bf16, k, reinterpret_cast<const std::uint8_t*>(from),
+                     reinterpret_cast<const std::uint8_t*>(first_row), stride, rows, to, out_stride);
+      });
+    default: break;
   }
+#endif
+  each([&](const std::byte* from, float* to) {
+    linear_tile(weight, k, from, first_row, stride, rows, to, out_stride);
+  });
 }
 
 }  // namespace metal_candle::simd
