@@ -2,11 +2,12 @@
 
     python scripts/oracle/score_models.py [--seed N] [--program FILE]      (the seed is printed; default: the time)
 
-Each architecture is written as a directory and as GGUF in several formats; the demo model scores text it sampled
-itself. Tolerances, on log-probabilities: dense files 0.02 on average and 0.15 at most (activations may be rounded
-to bf16: 2^-9 of values whose logits have a spread of about 1.3); quantized files 0.06 and 0.6 (activations rounded
-to int8 per block; llama.cpp is 0.04 away on average and 0.16 at single positions); the demo model as issue 3 says:
-0.05 on average, the same best token wherever the top-two gap exceeds 0.5.
+Each architecture is written as a directory and as GGUF in several formats; the demo model scores 24 texts of 64
+tokens that it sampled itself, as many as issue 3 asks for (a mean over 8 is off by a tenth). Tolerances, on
+log-probabilities: dense files 0.02 on average and 0.15 at most (activations may be rounded to bf16: 2^-9 of values
+whose logits have a spread of about 1.3); quantized files 0.06 and 0.6 (activations rounded to int8 per block; llama.cpp
+is 0.04 away on average and 0.16 at single positions); the demo model as issue 3 says: 0.05 on average, the same best
+token wherever the top-two gap exceeds 0.5.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import tempfile
 import time
 
 import numpy as np
-import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/golden"))
@@ -82,16 +82,19 @@ def tiny_models(program, seed, folder):
             check(f"{arch} GGUF {kind}", program, path, load_state(cfg, state), lines, QUANTIZED_TOLERANCE)
 
 
+def sampled(program, path, start, tokenizer, seed):
+    """64 tokens of coherent text: at temperature 1 a small model strays, and every computation of it with it."""
+    command = [program, "generate", "-m", str(path), "--prompt", start, "--max-tokens", "63", "--temp", "0.8", "--top-k", "40",
+               "--seed", str(seed), "--ignore-eos", "--json"]  # fmt: skip
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return (tokenizer.encode(start).ids + [json.loads(line)["token"] for line in lines[:-1]])[:64]
+
+
 def demo_model(program, seed):
     path = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     model, tokenizer = model_from_gguf(path), tokenizer_from_gguf(path)
-    torch.manual_seed(seed)
     starts = ["The first thing", "def ", "In the year", "Dear", "1. ", "Il était", "{\"", "She said"]
-    lines = []
-    for start in starts:
-        ids = torch.tensor([tokenizer.encode(start).ids])
-        sampled = model.generate(ids, max_new_tokens=72, do_sample=True, temperature=1.0, top_k=0, eos_token_id=-1, pad_token_id=2)
-        lines.append(sampled[0].tolist())
+    lines = [sampled(program, path, start, tokenizer, seed + i) for i in range(3) for start in starts]
     compare("demo model", score(program, path, lines), [reference_line(model, ids) for ids in lines], 0.05, 2.0, 0.5)
 
 
