@@ -22,10 +22,11 @@ namespace mx = mlx::core;
 using Job = LinearCall;
 using Segment = PackedLinear::Segment;
 
-// Rows that one unit of work multiplies with a tile: its outputs stay in L1 between the product and its
-// epilogue.
-constexpr std::size_t kRowBlock = 192;
-constexpr std::size_t kColumns = simd::kTileRows;  // of a block: one tile's
+// Rows that one unit of work multiplies with a tile, at most: the more, the fewer times a tile is widened for
+// them.
+constexpr std::size_t kRowBlock = 512;
+constexpr std::size_t kLeastRows = 96, kTasksPerThread = 4;  // fewer rows rather than idle threads
+constexpr std::size_t kColumns = simd::kTileRows;            // of a block: one tile's
 static_assert(kColumns == kLoraTile);
 
 // Whether a weight multiplies int8 activations; the others take them as floats.
@@ -218,13 +219,21 @@ void run_single(const Job& job) {
   });
 }
 
+std::size_t row_block(std::size_t rows, std::size_t tiles, std::size_t threads) {
+  std::size_t block = kRowBlock;
+  while (block / 2 >= kLeastRows && (rows + block - 1) / block * tiles < kTasksPerThread * threads)
+    block /= 2;
+  return block;
+}
+
 // Prompts and batches: rows are prepared once, then row blocks x tiles are handed out dynamically.
 void run_rows(const Job& job) {
   thread_local Scratch memory;
   const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, job.rows)), job.rows);
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
-  const std::size_t blocks = (job.rows + kRowBlock - 1) / kRowBlock;
+  const std::size_t block = row_block(job.rows, tiles, pool.size());
+  const std::size_t blocks = (job.rows + block - 1) / block;
   std::atomic<std::size_t> next{0};
   thread_local Scratch lora_memory;
   float* normed = nullptr;
@@ -250,9 +259,9 @@ void run_rows(const Job& job) {
     }
     if (prepares || lora) pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
-      const std::size_t row = task / tiles * kRowBlock, tile = task % tiles;
+      const std::size_t row = task / tiles * block, tile = task % tiles;
       for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {
-        compute(job, acts, lora ? &*lora : nullptr, s, row, std::min(kRowBlock, job.rows - row), t);
+        compute(job, acts, lora ? &*lora : nullptr, s, row, std::min(block, job.rows - row), t);
       });
     }
   });
