@@ -113,7 +113,7 @@ class LinearOpTest : public testing::TestWithParam<std::tuple<DType, unsigned>> 
   }
 };
 
-constexpr std::size_t kRowCounts[] = {1, 2, 5, 64, 70, 131};
+constexpr std::size_t kRowCounts[] = {1, 2, 5, 64, 70, 131, 600};
 
 TEST_P(LinearOpTest, StackedMatricesWithNormAndBias) {
   const DType type = std::get<0>(GetParam());
