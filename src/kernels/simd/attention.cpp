@@ -109,7 +109,8 @@ void add_values(const void* values, std::size_t rows, std::size_t dim, std::size
 }
 
 /// 2^y for y <= 0, relative error 2e-7: 2^f = 1 + f q(f) on [0, 1), fitted for least relative error (8e-8).
-/// Results below 2^-126 become zero, since multiplying subnormal ones takes a hundred cycles each; NaN gives NaN.
+/// Results below 2^-126 become zero, since multiplying subnormal ones takes a hundred cycles each; NaN gives
+/// NaN.
 HWY_INLINE V16 exp2_neg(V16 y) {
   const Lane16 d;
 #if HWY_TARGET == HWY_AVX3

@@ -1,6 +1,6 @@
-// AVX512-FP16 (Sapphire Rapids+): 32 products an instruction, twice those of f32. Error: a run of 128 roundings to
-// 11 bits is off by sqrt(128 / 2) of them, 2^-8 of its own size, which is that of the square root of 128 products:
-// less than rounding their operands to bfloat16 costs, and a row has many runs.
+// AVX512-FP16 (Sapphire Rapids+): 32 products an instruction, twice those of f32. Error: a run of 128
+// roundings to 11 bits is off by sqrt(128 / 2) of them, 2^-8 of its own size, which is that of the square
+// root of 128 products: less than rounding their operands to bfloat16 costs, and a row has many runs.
 #include <immintrin.h>
 
 #include "kernels/simd/inline.h"
@@ -10,7 +10,7 @@ namespace metal_candle::simd {
 namespace {
 
 constexpr int kRows = 8, kTile = 32;
-constexpr std::size_t kRun = 128;         // products summed in float16
+constexpr std::size_t kRun = 128;        // products summed in float16
 constexpr std::size_t kStepsInL1 = 256;  // of the tiles, while all rows pass
 
 // sum + w · x, x in every lane. GCC has no intrinsic that takes a float16 from memory into all lanes within

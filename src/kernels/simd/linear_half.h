@@ -15,8 +15,8 @@ inline constexpr float kHalfDown = 16;
 void half_activations(const float* x, std::size_t n, std::uint16_t* out);
 
 /// out[r * out_stride + 32 t + j] = sum over k of row r times row j of tile t; `tiles` (1 or 2) packed f16
-/// tiles (linear_layout.h), one after another; rows of k values, one after another. 128 products are summed in
-/// float16, such sums in f32.
+/// tiles (linear_layout.h), one after another; rows of k values, one after another. 128 products are summed
+/// in float16, such sums in f32.
 void half_product(std::size_t k, const std::uint8_t* tile, std::size_t tiles, const std::uint16_t* acts,
                   std::size_t rows, float* out, std::size_t out_stride);
 

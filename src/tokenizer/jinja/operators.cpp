@@ -277,7 +277,7 @@ Value get_slice(Runtime& runtime, const Value& value, const Value& start, const 
   const std::int64_t distance = step > 0 ? last - first : first - last;
   // A step beyond the distance gives one element, and `first + step` must not overflow.
   const std::int64_t stride = step > 0 ? std::min(step, size + 1) : std::max(step, -size - 1);
-  // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): a size is not negative, so no stride is 0
+  // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): size >= 0, so stride is not 0
   const std::int64_t count = distance <= 0 ? 0 : (distance - 1) / (stride > 0 ? stride : -stride) + 1;
   std::vector<Value> items;
   std::string out;
