@@ -160,6 +160,8 @@ TEST_F(Train, ReportsForTensorBoardAndADrawing) {
   EXPECT_THAT(drawing, testing::StartsWith("<svg"));
   EXPECT_EQ(std::count(drawing.begin(), drawing.end(), '\n') > 10, true);
   EXPECT_NE(drawing.find("<circle"), std::string::npos);
+  for (int step = 0; step <= 5; ++step)  // the axis reaches the last one
+    EXPECT_THAT(drawing, HasSubstr("text-anchor=\"middle\">" + std::to_string(step) + "</text>"));
 }
 
 TEST_F(Train, EveryMethodWritesWhatLoads) {

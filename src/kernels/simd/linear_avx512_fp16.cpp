@@ -5,11 +5,12 @@
 
 #include "kernels/simd/inline.h"
 #include "kernels/simd/linear_half.h"
+#include "kernels/simd/linear_layout.h"
 
 namespace metal_candle::simd {
 namespace {
 
-constexpr int kRows = 8, kTile = 32;
+constexpr int kRows = 8;
 constexpr std::size_t kRun = 128;        // products summed in float16
 constexpr std::size_t kStepsInL1 = 256;  // of the tiles, while all rows pass
 

@@ -1,12 +1,7 @@
 // AVX-512 VNNI: 64 products an instruction, and two more instructions every 64 inputs. Integer sums begin at
-// the bits of kMagic: a float of 2^23 to 2^24 counts in ones, so their bits are kMagic + sum as a float,
-// without a conversion. Scales have few enough bits for scale · kMagic to be exact, which one multiply-add
-// then takes off again.
-#include <immintrin.h>
-
-#include "kernels/simd/inline.h"
+// the bits of kMagic (linear_kernel.h), and scales have few enough bits for scale · kMagic to be exact.
 #include "kernels/simd/linear_int8.h"
-#include "kernels/simd/linear_layout.h"
+#include "kernels/simd/linear_isa_avx512.h"
 
 namespace metal_candle::simd {
 namespace {
@@ -17,8 +12,6 @@ constexpr int kRows = 6;
 constexpr std::size_t kRun = 64;
 constexpr std::size_t kRunBytes = Tile::kHeaderBytes + kRun / 32 * Tile::kSubBytes;  // of a tile
 constexpr std::size_t kRunsInL1 = 8;  // of two tiles, while all rows pass
-constexpr float kMagic = 0x1.8p23f;
-constexpr std::int32_t kMagicBits = 0x4b400000;
 static_assert(kRun * 128 * (255 + 128) < 1u << 22, "no sum leaves kMagic's binade");
 
 // R rows times one run of T tiles, added to `out`.
@@ -37,10 +30,8 @@ MC_INLINE void add_run(const Int8Run* acts, std::size_t stride, const std::uint8
     MC_UNROLL for (int t = 0; t < T; ++t) MC_UNROLL for (int v = 0; v < 2; ++v) w[t][v] = _mm512_loadu_si512(
         codes + static_cast<std::size_t>(t) * tile_bytes + block * Tile::kSubBytes + 128 * step + 64 * v);
     MC_UNROLL for (int r = 0; r < R; ++r) {
-      int four;
-      __builtin_memcpy(&four,
-                       acts[static_cast<std::size_t>(r) * stride].q + 32 * block + 4 * Tile::quad(step), 4);
-      const __m512i x = _mm512_set1_epi32(four);
+      const __m512i x = Avx512::broadcast4(acts[static_cast<std::size_t>(r) * stride].q + 32 * block +
+                                           4 * Tile::quad(step));
       MC_UNROLL for (int t = 0; t < T; ++t) MC_UNROLL for (int v = 0; v < 2; ++v) dots[r][t][v] =
           _mm512_dpbusd_epi32(dots[r][t][v], w[t][v], x);
     }
@@ -76,8 +67,7 @@ void int8_activations(const float* x, std::size_t n, Int8Run* out) {
     __m512i largest = _mm512_setzero_si512();
     MC_UNROLL for (int v = 0; v < 4; ++v) {
       values[v] = _mm512_loadu_ps(x + 16 * v);
-      largest = _mm512_max_epu32(
-          largest, _mm512_and_epi32(_mm512_castps_si512(values[v]), _mm512_set1_epi32(0x7fffffff)));
+      largest = _mm512_max_epu32(largest, _mm512_castps_si512(_mm512_abs_ps(values[v])));
     }
     const std::uint32_t bits = _mm512_reduce_max_epu32(largest);
     float most;

@@ -45,11 +45,6 @@ void Add(float* x, const float* delta, std::size_t n) {
   map(x, delta, n, x, [](V32 a, V32 b) { return hn::Add(a, b); });
 }
 
-void AddRows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
-             std::size_t n) {
-  for (; rows > 0; --rows, x += x_stride, delta += delta_stride) Add(x, delta, n);
-}
-
 template <bool accumulate, bool has_bias>
 void StoreRow(const float* x, const float* bias, std::size_t n, float* y) {
   const F32 d;
@@ -96,7 +91,6 @@ HWY_EXPORT(RmsNorm);
 HWY_EXPORT(AddRmsNorm);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(Add);
-HWY_EXPORT(AddRows);
 HWY_EXPORT(StoreRows);
 
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
@@ -113,7 +107,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
 void add(float* x, const float* delta, std::size_t n) { HWY_DYNAMIC_DISPATCH(Add)(x, delta, n); }
 void add_rows(float* x, std::size_t x_stride, const float* delta, std::size_t delta_stride, std::size_t rows,
               std::size_t n) {
-  HWY_DYNAMIC_DISPATCH(AddRows)(x, x_stride, delta, delta_stride, rows, n);
+  store_rows(delta, delta_stride, nullptr, rows, n, x, x_stride, true);
 }
 void store_rows(const float* x, std::size_t x_stride, const float* bias, std::size_t rows, std::size_t n,
                 float* y, std::size_t y_stride, bool accumulate) {
