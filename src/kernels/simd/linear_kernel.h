@@ -43,13 +43,16 @@ MC_INLINE void store(const typename Isa::F (&sums)[R][V], float* out, std::size_
   }
 }
 
-/// Decoding reads each weight once, from memory, faster than the hardware looks ahead (+5% to +90% by
-/// format). Tiles follow one another, so the end of one fetches the next; past the last, a prefetch is
-/// harmless.
-constexpr int kPrefetchDistance = 8192;
+/// Decoding reads each weight once, from memory, faster than the hardware looks ahead: far ahead into L2, which
+/// has three times the outstanding misses of L1, and from there into L1 (together +10% over L1 alone). Tiles
+/// follow one another, so the end of one fetches the next; past the last, a prefetch is harmless.
+constexpr int kAheadInL2 = 6144, kAheadInL1 = 1536;
 template <int bytes>
 MC_INLINE void prefetch(const Byte* p) {
-  MC_UNROLL for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + kPrefetchDistance + at);
+  MC_UNROLL for (int at = 0; at < bytes; at += 64) {
+    __builtin_prefetch(p + kAheadInL2 + at, 0, 2);
+    __builtin_prefetch(p + kAheadInL1 + at);
+  }
 }
 
 /// A float of 2^23 to 2^24 counts in ones: integer sums that begin at the bits of kMagic are kMagic + sum as
