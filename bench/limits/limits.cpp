@@ -1,4 +1,6 @@
 // Measures what the machine can do at most: read bandwidth and arithmetic peaks with 1..N threads, as JSON.
+//     limits [THREADS]          the best of many short runs: what the machine does when nobody disturbs it
+//     limits --read THREADS     GB/s read over about a second: what it does now, to hold beside a decoding run
 // Not a kernel benchmark: registers and streams only. Build: c++ -O3 -march=native -std=c++20 -pthread
 // limits.cpp
 
@@ -45,12 +47,16 @@ void keep(Vector& value) {
 #endif
 }
 
-/// The best of kRounds of `work(thread)` on `threads` threads at once, in units a second. The workers read
-/// the clock themselves: a coordinator would wait for a core.
-double best_rate(int threads, double units, const std::function<void(int)>& work) {
+struct Rate {
+  double best = 0, mean = 0;  // of kRounds, units a second
+};
+
+/// Runs `work(thread)` kRounds times on `threads` threads at once. The workers read the clock themselves: a
+/// coordinator would wait for a core.
+Rate measure(int threads, double units, const std::function<void(int)>& work) {
   std::barrier gate(threads);
   std::vector<Clock::time_point> starts(threads), ends(threads);
-  double best = 0;
+  double least = 1e9, sum = 0;
   const auto run = [&](int t) {
     for (int round = 0; round < kRounds; ++round) {
       gate.arrive_and_wait();
@@ -61,7 +67,9 @@ double best_rate(int threads, double units, const std::function<void(int)>& work
       if (t == 0) {
         const auto last = *std::max_element(ends.begin(), ends.end());
         const auto first = *std::min_element(starts.begin(), starts.end());
-        best = std::max(best, threads * units / std::chrono::duration<double>(last - first).count());
+        const double seconds = std::chrono::duration<double>(last - first).count();
+        least = std::min(least, seconds);
+        sum += seconds;
       }
       gate.arrive_and_wait();
     }
@@ -70,10 +78,10 @@ double best_rate(int threads, double units, const std::function<void(int)>& work
   for (int t = 1; t < threads; ++t) others.emplace_back(run, t);
   run(0);
   for (auto& thread : others) thread.join();
-  return best;
+  return {threads * units / least, kRounds * threads * units / sum};
 }
 
-double read_bandwidth(int threads) {
+Rate read_bandwidth(int threads) {
   constexpr size_t kCount = kBytesPerThread / sizeof(Words);
   std::vector<Words*> buffers(threads);
   for (auto& buffer : buffers) {
@@ -81,7 +89,7 @@ double read_bandwidth(int threads) {
     if (buffer == nullptr) std::abort();
     std::fill_n(reinterpret_cast<char*>(buffer), kBytesPerThread, 1);
   }
-  const double rate = best_rate(threads, kBytesPerThread, [&](int t) {
+  const Rate rate = measure(threads, kBytesPerThread, [&](int t) {
     Words sums[8] = {};
     for (size_t i = 0; i < kCount; i += 8) {
       for (int k = 0; k < 8; ++k) sums[k] += buffers[t][i + k];
@@ -95,7 +103,7 @@ double read_bandwidth(int threads) {
 /// Arithmetic peak of `step(accumulator, a, b)`, which does `operations` operations.
 template <typename Vector, typename Operand, typename Step>
 double peak(int threads, double operations, Operand operand, Step step) {
-  return best_rate(threads, operations * kAccumulators * kSteps, [&](int) {
+  const auto work = [&](int) {
     Vector sums[kAccumulators] = {};
     for (auto& sum : sums) keep(sum);  // or equal sums would be computed once
     Operand a = operand, b = operand;
@@ -106,7 +114,8 @@ double peak(int threads, double operations, Operand operand, Step step) {
       for (auto& sum : sums) sum = step(sum, a, b);
     }
     for (auto& sum : sums) keep(sum);
-  });
+  };
+  return measure(threads, operations * kAccumulators * kSteps, work).best;
 }
 
 double f32_peak(int threads) {
@@ -137,13 +146,17 @@ double int8_peak([[maybe_unused]] int threads) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 3 && std::string(argv[1]) == "--read") {
+    std::printf("%.2f\n", read_bandwidth(std::max(std::atoi(argv[2]), 1)).mean / 1e9);
+    return 0;
+  }
   const int most = argc > 1 ? std::atoi(argv[1]) : static_cast<int>(std::thread::hardware_concurrency());
   std::string out = "{";
   for (int threads = 1; threads <= std::max(most, 1); threads *= 2) {
     char line[256];
     std::snprintf(line, sizeof line,
                   "%s\"%d\":{\"read_gb_s\":%.2f,\"f32_gflops\":%.1f,\"bf16_gflops\":%.1f,\"int8_gops\":%.1f}",
-                  threads > 1 ? "," : "", threads, read_bandwidth(threads) / 1e9, f32_peak(threads) / 1e9,
+                  threads > 1 ? "," : "", threads, read_bandwidth(threads).best / 1e9, f32_peak(threads) / 1e9,
                   bf16_peak(threads) / 1e9, int8_peak(threads) / 1e9);
     out += line;
   }

@@ -16,7 +16,8 @@ Written by `make bench-peers`, which builds or installs the peers, measures the 
 and then runs our program and each peer in turns on the same files and threads. Do not edit by hand.
 
 Figures are medians of {rounds} rounds, in tokens per second unless the row says otherwise. **Limit** is what the
-machine allows: for decoding, measured read bandwidth over the bytes of weights and f16 cache; for prompts, the
+machine allows: for decoding, the read bandwidth, measured for a second in the same turn, over the bytes of weights and
+f16 cache; for prompts, the
 measured bf16 peak over the operations of all layers, attention's included (each token sees half the prompt) and the
 output layer's not; for a batch, the lower of the two. Where bfloat16 products are slower than f32 (Intel without AMX),
 quantized weights (int8 products) and dense ones (f32) may exceed it. **Share** is ours over the limit; **ratio** is ours over llama.cpp's (below 1 is better for

@@ -4,8 +4,8 @@ docs/benchmarks.md and its drawings.
     python3 scripts/bench_peers/run.py [--rounds N] [--models A,B] [--quick] [--out FILE]
 
 Each cell is measured --rounds times by every program in turn, so that a change of the machine touches all alike;
-the median is shown. The limit of a decoded token is the measured read bandwidth over the bytes of the weights and
-of the f16 cache; that of a prompt, the measured bf16 (else f32) peak over its operations, attention's included; a
+the median is shown. The limit of a decoded token is the read bandwidth, measured for a second in the same turn (a
+shared machine changes by the minute), over the bytes of the weights and of the f16 cache; that of a prompt, the measured bf16 (else f32) peak over its operations, attention's included; a
 batch's is the lower.
 """
 
@@ -60,7 +60,7 @@ def measure(peer, model, kind, size, threads):
     return getattr(peer, kind)(model, threads)
 
 
-def limit(limits, facts, kind, size, threads):
+def limit(limits, facts, kind, size, threads, read_gb_s):
     machine = limits.get(str(threads))
     if machine is None or kind not in ("prompt", "decode", "batch"):
         return None
@@ -70,7 +70,7 @@ def limit(limits, facts, kind, size, threads):
     if kind == "prompt":
         return arithmetic
     rows, depth = (size, 16) if kind == "batch" else (1, size)
-    read = rows * 1e9 * machine["read_gb_s"] / (facts["weight_bytes"] + rows * depth * facts["kv_bytes"])
+    read = rows * 1e9 * read_gb_s / (facts["weight_bytes"] + rows * depth * facts["kv_bytes"])
     return min(read, arithmetic) if rows > 1 else read
 
 
@@ -120,8 +120,10 @@ def main():
     for model in names:
         present = [p for p in chosen if p.available(model)]
         for kind, size, threads in cells(model, options.quick):
-            figures = {p.name: [] for p in present}
+            figures, reads = {p.name: [] for p in present}, []
             for _ in range(options.rounds):
+                if kind in ("decode", "batch"):
+                    reads.append(float(peers.run([peers.CACHE / "limits", "--read", threads])[0]))
                 for peer in present:
                     try:
                         value = measure(peer, model, kind, size, threads)
@@ -132,7 +134,7 @@ def main():
                         figures[peer.name].append(value)
             row = {
                 "model": model, "kind": kind, "size": size, "threads": threads,
-                "limit": limit(limits, facts[model], kind, size, threads),
+                "limit": limit(limits, facts[model], kind, size, threads, statistics.median(reads or [0])),
                 "figures": {name: statistics.median(v) for name, v in figures.items() if v},
                 "spread": {name: [min(v), max(v)] for name, v in figures.items() if v},
             }  # fmt: skip
