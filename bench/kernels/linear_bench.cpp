@@ -95,7 +95,7 @@ void prompt(benchmark::State& state, WeightFormat format, std::size_t m, std::si
       for (std::size_t i = begin; i < end; ++i) {
         const std::size_t row = i / tiles * kRowBlock, tile = i % tiles;
         linear_tile(format, k, &weights[tile * bytes], &x.data[row * x.stride], x.stride,
-                    std::min(kRowBlock, m - row), &out[row * n + tile * kTileRows], n, DenseProducts::bf16);
+                    std::min(kRowBlock, m - row), &out[row * n + tile * kTileRows], n, DenseProducts::half);
       }
     });
   }

@@ -121,7 +121,7 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
   const bool rounds = segment.format.type == DType::f16 || segment.format.type == DType::bf16;
   const std::size_t exact = rounds ? std::clamp(job.exact_rows, row, row + rows) - row : rows;
   product(0, exact, simd::DenseProducts::f32);
-  product(exact, rows - exact, simd::DenseProducts::bf16);
+  product(exact, rows - exact, simd::DenseProducts::half);
   if (!both) return;
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < kColumns; ++c)

@@ -45,7 +45,7 @@ struct LinearCall {
   const float* residual;  ///< [rows, out] or null
   float* y;               ///< [rows, out]; null if only quantized_y is wanted
   std::size_t rows;
-  std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights in bf16, where the CPU can
+  std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights as DenseProducts::half
   /// Added to the product before bias, SwiGLU and residual, from x in f32, after the norm; null: nothing.
   const LoraCall* lora = nullptr;
   const std::byte* quantized_x = nullptr;  ///< [rows, quantized_row_bytes(k)], if takes_quantized()

@@ -53,7 +53,7 @@ TEST_P(SimdLinearGuard, Dense) {
   for (const WeightFormat& format : kDenseFormats)
     for (std::size_t k : {1, 2, 15, 16, 31, 33})
       for (std::size_t m : {1, 2, 5, 13, 25})
-        for (DenseProducts products : {DenseProducts::f32, DenseProducts::bf16})
+        for (DenseProducts products : {DenseProducts::f32, DenseProducts::half})
           expect_stays_inside(Problem(format, kTileRows, k, m), products);
 }
 

@@ -154,20 +154,78 @@ TEST_P(SimdLinear, ExtremeCodesDoNotSaturate) {
   }
 }
 
-TEST_P(SimdLinear, Bf16ProductsRoundBothOperandsOnce) {
+/// What DenseProducts::half may be off by, as a share of Σ|w·x|, beside f32 sums. bf16: each operand moves by
+/// at most 2⁻⁸ of itself (bf16 weights not at all). f16: by 2⁻¹¹ each, and 128 roundings of a running sum, by
+/// 2⁻¹¹ of it at most and either way, are off by 0.026 typical products, which is 2⁻¹² of their sum; four
+/// times that.
+double half_error(DType type, SimdTarget target) {
+  if (target == SimdTarget::avx512_bf16) return (type == DType::bf16 ? 1.0 : 2.01) * 0x1p-8;
+  return target == SimdTarget::avx512_fp16 && type != DType::f32 ? 0x1p-9 : 0.0;
+}
+
+TEST_P(SimdLinear, HalfProducts) {
   for (const WeightFormat& type : kDenseFormats) {
-    for (std::size_t k : {1, 2, 15, 16, 17, 31, 33, 64, 129}) {
+    for (std::size_t k : {1, 2, 15, 16, 17, 31, 33, 64, 129, 300}) {
       for (std::size_t m : {1, 2, 5, 12, 13, 25}) {
         const Problem p(type, kTileRows, k, m);
         const std::vector<double> exact(p.x.begin(), p.x.end());
-        // Rounding moves each operand by at most 2⁻⁸ of itself (bf16 weights not at all); sums as in f32.
-        const double operands =
-            GetParam() == SimdTarget::avx512_bf16 ? (type == DType::bf16 ? 1.0 : 2.01) * 0x1p-8 : 0.0;
-        expect_product(p, p.run(DenseProducts::bf16), exact,
-                       [&](const std::vector<float>&, std::size_t, double size) {
-                         return size * (operands + (2.0 * static_cast<double>(k) + 1) * 0x1p-24);
-                       });
+        expect_product(
+            p, p.run(DenseProducts::half), exact, [&](const std::vector<float>&, std::size_t, double size) {
+              return size *
+                     (half_error(type.type, GetParam()) + (2.0 * static_cast<double>(k) + 1) * 0x1p-24);
+            });
       }
+    }
+  }
+}
+
+TEST_P(SimdLinear, HalfProductsOfARowDoNotDependOnItsBatch) {
+  for (const WeightFormat& type : kDenseFormats) {
+    const Problem all(type, kTileRows, 300, 40);
+    const std::vector<float> together = all.run(DenseProducts::half);
+    for (std::size_t r : {0, 5, 31, 39}) {
+      Problem one = all;
+      one.m = 1;
+      one.x.assign(all.x.begin() + static_cast<std::ptrdiff_t>(r * all.k),
+                   all.x.begin() + static_cast<std::ptrdiff_t>((r + 1) * all.k));
+      const std::vector<float> alone = one.run(DenseProducts::half);
+      for (std::size_t j = 0; j < kTileRows; ++j)
+        ASSERT_EQ(alone[j], together[r * Problem::kOutStride + j]) << label(type) << " row " << r;
+    }
+  }
+}
+
+TEST_P(SimdLinear, HalfProductsOfActivationsOfAnySize) {
+  for (const WeightFormat& type : kDenseFormats) {
+    for (float size : {0.0f, 1e-30f, 1e-6f, 3e4f, 1e30f}) {
+      Problem p(type, kTileRows, 200, 5);
+      for (float& x : p.x) x *= size;
+      const std::vector<double> exact(p.x.begin(), p.x.end());
+      expect_product(p, p.run(DenseProducts::half), exact,
+                     [&](const std::vector<float>&, std::size_t, double sum) {
+                       return sum * (half_error(type.type, GetParam()) + 500 * 0x1p-24);
+                     });
+    }
+  }
+}
+
+TEST_P(SimdLinear, HalfProductsBeyondFloat16AreThoseOfFloats) {
+  for (DType type : {DType::f16, DType::bf16}) {
+    Problem p(type, kTileRows, 200, 4);
+    std::fill(p.x.begin(), p.x.end(), 5.0f);
+    p.x[200 + 7] = kNan;
+    p.x[400 + 7] = std::numeric_limits<float>::infinity();
+    const std::vector<std::byte> large = stored(type, 30000.0f);
+    for (std::size_t i = 0; i < 200; ++i) std::copy(large.begin(), large.end(), &p.weights[3].data[2 * i]);
+    dequantize(type, p.weights[3].data.data(), p.weights[3].values.data(), 200);
+    p.pack();
+    const std::vector<float> half = p.run(DenseProducts::half), floats = p.run(DenseProducts::f32);
+    for (std::size_t r = 0; r < p.m; ++r) {
+      const float got = half[r * Problem::kOutStride + 3], expected = floats[r * Problem::kOutStride + 3];
+      if (std::isfinite(expected))
+        EXPECT_NEAR(got, expected, half_error(type, GetParam()) * expected) << label(type) << " row " << r;
+      else
+        EXPECT_EQ(std::isnan(got), std::isnan(expected)) << label(type) << " row " << r;
     }
   }
 }

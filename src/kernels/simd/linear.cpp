@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/simd/linear_bf16.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/linear_targets.h"
 #include "kernels/simd/quantize_row.h"
@@ -32,8 +33,10 @@ const LinearTable& table() noexcept {
 
 #if defined(__x86_64__)
 bool multiplies_bf16() noexcept { return active_target() == SimdTarget::avx512_bf16; }
+bool multiplies_f16() noexcept { return active_target() == SimdTarget::avx512_fp16; }
 #else
 constexpr bool multiplies_bf16() noexcept { return false; }
+constexpr bool multiplies_f16() noexcept { return false; }
 #endif
 
 bool quantized(const WeightFormat& weight) noexcept { return weight.bits != 0 || is_quantized(weight.type); }
@@ -47,11 +50,37 @@ std::uint8_t* scratch(std::size_t size) {
   return buffer.data();
 }
 
+#if defined(__x86_64__)
+/// A prepared row's second half, for float16 products: what they are scaled down by, and the row scaled up.
+void prepare_half(const float* x, std::size_t k, std::byte* out) {
+  const float up = half_row_scale(x, k), down = 1 / up;
+  std::memcpy(out, &down, sizeof down);
+  half_activations(x, k, up, reinterpret_cast<std::uint16_t*>(out + sizeof down));
+}
+
+/// Rows of which a sum left float16's range are left to `exact(row)`.
+template <class Exact>
+void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte* acts,
+               std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride,
+               const Exact& exact) {
+  half_product(type, k, bytes(tile), 1, reinterpret_cast<const std::uint16_t*>(acts + sizeof(float)),
+               acts_stride / sizeof(std::uint16_t), rows, out, out_stride);
+  for (std::size_t r = 0; r < rows; ++r) {
+    float down;
+    std::memcpy(&down, acts + r * acts_stride, sizeof down);
+    if (!half_rescale(out + r * out_stride, down)) exact(r);
+  }
+}
+#endif
+
 }  // namespace
 
 std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k) {
   if (quantized(weight)) return k / 32 * sizeof(ActBlock);
-  return k * sizeof(float) + (multiplies_bf16() ? 4 * bf16_pairs(k) : 0);
+  const std::size_t half = multiplies_bf16()  ? 4 * bf16_pairs(k)
+                           : multiplies_f16() ? sizeof(float) + (k + 1) / 2 * 2 * sizeof(std::uint16_t)
+                                              : 0;
+  return k * sizeof(float) + half;
 }
 
 bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept {
@@ -62,7 +91,9 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
   if (quantized(weight)) return quantize_row(x, k, out_row);
   std::memcpy(out_row, x, k * sizeof(float));
 #if defined(__x86_64__)
-  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(out_row + k * sizeof(float)));
+  std::byte* half = out_row + k * sizeof(float);
+  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(half));
+  if (multiplies_f16()) prepare_half(x, k, half);
 #endif
 }
 
@@ -79,7 +110,7 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
     return t.expanded(weight, k, expanded, bytes(acts), acts_stride, rows, out, out_stride);
   }
 #if defined(__x86_64__)
-  if (products == DenseProducts::bf16 && multiplies_bf16()) {
+  if (products == DenseProducts::half && multiplies_bf16()) {
     if (weight.type != DType::bf16 && rows >= kBf16ExpandRows) {
       std::uint8_t* rounded = scratch(128 * bf16_pairs(k));
       bf16_expand(weight.type, k, bytes(tile), rounded);
@@ -88,6 +119,13 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
     }
     return bf16_product(weight.type, k, bytes(tile), bytes(acts) + k * sizeof(float), acts_stride, rows, out,
                         out_stride);
+  }
+  if (products == DenseProducts::half && multiplies_f16() && weight.type != DType::f32) {
+    const std::byte* half = acts + k * sizeof(float);
+    return half_tile(weight.type, k, tile, half, acts_stride, rows, out, out_stride, [&](std::size_t r) {
+      t.dense(weight, k, bytes(tile), bytes(acts) + r * acts_stride, acts_stride, 1, out + r * out_stride,
+              out_stride);
+    });
   }
 #endif
   (void)products;

@@ -47,13 +47,15 @@ std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k);
 bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept;
 
 /// Prepares x[k] for linear_tile. Quantized weights: blocks of 32 as int8 = round(x / scale), scale = max|x|
-/// / 127, with their sums. Dense weights: f32, and bf16 where the target multiplies it. With quantized
+/// / 127, with their sums. Dense weights: f32, and bf16 or f16 where the target multiplies it. With quantized
 /// weights a NaN or infinity makes every output of its row NaN.
 void prepare_activations(const WeightFormat& weight, const float* x, std::size_t k, std::byte* out_row);
 
-/// How dense weights are multiplied. bf16 rounds both operands to bf16 and sums in f32, which is up to 4
-/// times faster. Targets without bf16 products use f32 for both.
-enum class DenseProducts { f32, bf16 };
+/// How dense weights are multiplied. half: with operands of 16 bits where the target has such products, 2 to
+/// 4 times faster: avx512_bf16 rounds both operands to bf16 and sums in f32; avx512_fp16 multiplies f16
+/// weights by rows of f16 with a power of two each, and adds 128 products in f16, such sums in f32 (a row
+/// that leaves f16's range is done again in f32). Elsewhere, and for other weights, f32.
+enum class DenseProducts { f32, half };
 
 /// out[r * out_stride + j] = Σ_k x[r,k]·W[j,k] for r < rows, j < kTileRows. `acts` holds the prepared rows,
 /// `acts_stride` bytes apart; out_stride counts floats.

@@ -1,23 +1,34 @@
-// Dense products of float16 (AVX512-FP16) for product_rows.cpp: rows of f16 times f16 tiles.
-// Rows hold activations divided by kHalfDown, so that sums of 128 products are finite with weights of at most
-// kLargestHalfWeight while activations stay below 8 on average, with common weights (1) below 8,000.
+// Dense products of float16 (AVX512-FP16) for linear.cpp and product_rows.cpp: rows of f16 times f16 tiles.
+// A sum of 128 products must stay below 65,504, so rows hold activations scaled down.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "core/dtype.h"
+
 namespace metal_candle::simd {
 
-/// A power of two: only values below 2^-10 lose bits by it.
+/// A power of two that sums count in: with it they are finite for weights of at most kLargestHalfWeight
+/// (product_rows.h) while activations stay below 8 on average, with common weights (1) below 8,000. Only
+/// values below 2^-10 lose bits by it.
 inline constexpr float kHalfDown = 16;
 
-/// out[i] = x[i] / kHalfDown, rounded to float16.
-void half_activations(const float* x, std::size_t n, std::uint16_t* out);
+/// out[i] = x[i] * up / kHalfDown, rounded to float16.
+void half_activations(const float* x, std::size_t n, float up, std::uint16_t* out);
 
-/// out[r * out_stride + 32 t + j] = sum over k of row r times row j of tile t; `tiles` (1 or 2) packed f16
-/// tiles (linear_layout.h), one after another; rows of k values, one after another. 128 products are summed
-/// in float16, such sums in f32.
-void half_product(std::size_t k, const std::uint8_t* tile, std::size_t tiles, const std::uint16_t* acts,
-                  std::size_t rows, float* out, std::size_t out_stride);
+/// A power of two that brings the largest of x into [128, 256): products with weights below 32 are finite
+/// then. 1 where there is none: zeros, NaN, infinities.
+float half_row_scale(const float* x, std::size_t n);
+
+/// out[r * out_stride + 32 t + j] = sum over k of row r times row j of tile t; `tiles` packed tiles of `type`
+/// (linear_layout.h), one after another: 1 or 2 of f16, or 1 of bf16, which is converted; rows of k values,
+/// acts_stride values apart. 128 products are summed in float16, such sums in f32.
+void half_product(DType type, std::size_t k, const std::uint8_t* tile, std::size_t tiles,
+                  const std::uint16_t* acts, std::size_t acts_stride, std::size_t rows, float* out,
+                  std::size_t out_stride);
+
+/// Multiplies a tile's 32 results of a row; false if one is not finite.
+bool half_rescale(float* out, float factor);
 
 }  // namespace metal_candle::simd

@@ -48,7 +48,7 @@ void store_product_row(Products kind, std::size_t k, const float* x, std::size_t
   switch (form_of(kind, k)) {
 #if defined(__x86_64__)
     case Form::bf16: return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
-    case Form::f16: return half_activations(x, n, reinterpret_cast<std::uint16_t*>(row) + column);
+    case Form::f16: return half_activations(x, n, 1, reinterpret_cast<std::uint16_t*>(row) + column);
     case Form::int8_runs: return int8_activations(x, n, reinterpret_cast<Int8Run*>(row) + column / 64);
 #endif
     case Form::int8_blocks:
@@ -68,8 +68,8 @@ void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, con
   const auto* weights = reinterpret_cast<const std::uint8_t*>(tile);
   switch (form_of(kind, k)) {
     case Form::f16:
-      return half_product(k, weights, tiles, reinterpret_cast<const std::uint16_t*>(first_row), rows, out,
-                          out_stride);
+      return half_product(DType::f16, k, weights, tiles, reinterpret_cast<const std::uint16_t*>(first_row), k,
+                          rows, out, out_stride);
     case Form::int8_runs:
       return int8_product(k, weights, tiles, reinterpret_cast<const Int8Run*>(first_row), rows, out,
                           out_stride);
