@@ -58,7 +58,10 @@ HWY_INLINE void shrink_block(const typename E::T* a, std::size_t columns, const 
   std::size_t k = 0;
   for (; k + lanes <= columns; k += lanes) {
     V32 w[J];
-    for (std::size_t j = 0; j < J; ++j) w[j] = E::load(a + j * columns + k);
+    for (std::size_t j = 0; j < J; ++j) {
+      if constexpr (R == 1) __builtin_prefetch(a + (j + J) * columns + k);
+      w[j] = E::load(a + j * columns + k);
+    }
     for (std::size_t r = 0; r < R; ++r) {
       const V32 v = hn::LoadU(d, x + r * x_stride + k);
       for (std::size_t j = 0; j < J; ++j) sum[r][j] = hn::MulAdd(v, w[j], sum[r][j]);
@@ -81,7 +84,8 @@ void shrink_rows(const typename E::T* a, std::size_t rank, std::size_t columns, 
   std::size_t j = 0;
   for (; j + J <= rank; j += J)
     shrink_block<E, R, J>(a + j * columns, columns, x, x_stride, out + j, out_stride);
-  for (; j < rank; ++j) shrink_block<E, R, 1>(a + j * columns, columns, x, x_stride, out + j, out_stride);
+  if constexpr (J > 1)
+    shrink_rows<E, R, J / 2>(a + j * columns, rank - j, columns, x, x_stride, out + j, out_stride);
 }
 
 template <class E>
