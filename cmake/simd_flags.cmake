@@ -33,6 +33,7 @@ mc_simd_source("x86_64|AMD64" linear_avx512_int8.cpp ${avx512} -mavx512vnni)
 mc_simd_source("x86_64|AMD64" linear_avx512_bf16.cpp ${avx512} -mavx512bf16)
 mc_simd_source("x86_64|AMD64" attention_avx512_bf16.cpp ${avx512} -mavx512bf16)
 mc_simd_source("x86_64|AMD64" linear_avx512_fp16.cpp ${avx512} -mavx512fp16)
+mc_simd_source("x86_64|AMD64" lora_avx512_fp16.cpp ${avx512} -mavx512fp16)
 mc_simd_source("x86_64|AMD64" gemm_avx512_fp16.cpp ${avx512} -mavx512fp16)
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${simd}/gemm_avx512_bf16.cpp PROPERTIES HEADER_FILE_ONLY ON)  # needs no flags

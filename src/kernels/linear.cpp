@@ -12,6 +12,7 @@
 #include "kernels/scratch.h"
 #include "kernels/simd/activation.h"
 #include "kernels/simd/linear.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/norm.h"
 #include "kernels/simd/quantize_row.h"
 
@@ -42,6 +43,12 @@ std::size_t prepared_rows(const LinearSpec& spec, const simd::WeightFormat& form
 bool refined(const LinearSpec& spec, const Segment& segment) {
   const auto index = static_cast<std::size_t>(&segment - spec.weight->segments().data());
   return (spec.refined >> index & 1) != 0 && integer_products(segment.format);
+}
+
+// The first row whose adapters may multiply float16: where the weights do, or int8.
+std::size_t half_from(const Job& job) {
+  const auto exact = [](const Segment& s) { return s.format.bits == 0 && s.format.type == DType::f32; };
+  return std::ranges::any_of(job.spec.weight->segments(), exact) ? LoraEpilogue::kNever : job.exact_rows;
 }
 
 // Rows of x made ready for the product, once for each of the two kinds of weights in the stack.
@@ -94,6 +101,9 @@ class Activations {
     const Kind& kind = kinds_[integer_products(segment.format)];
     return kind.data + index * prepared_rows(job.spec, segment.format) * kind.stride;
   }
+  /// Prepared rows of dense weights, or null.
+  const std::byte* dense() const { return kinds_[0].data; }
+  std::size_t dense_stride() const { return kinds_[0].stride; }
   std::size_t stride(const Segment& segment) const { return kinds_[integer_products(segment.format)].stride; }
 
  private:
@@ -209,7 +219,7 @@ void run_single(const Job& job) {
     if (!acts.ready()) acts.prepare(job, 0, normed);
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
-      lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced);
+      lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced, half_from(job));
       lora->shrink_share(thread, pool.size(), shrunk);
     }
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
@@ -242,11 +252,12 @@ void run_rows(const Job& job) {
     const std::size_t x_floats = job.spec.norm ? job.rows * job.k() : 0;
     float* floats = lora_memory.get<float>(x_floats + LoraEpilogue::floats(*job.lora));
     if (job.spec.norm) normed = floats;
-    lora.emplace(*job.lora, normed ? normed : job.x, job.k(), floats + x_floats);
+    lora.emplace(*job.lora, normed ? normed : job.x, job.k(), floats + x_floats, half_from(job));
+    if (acts.dense()) lora->use_halves(acts.dense() + simd::half_row_offset(job.k()), acts.dense_stride());
   }
   // With adapters a thread takes some rows at a time, for which it reads A once.
   const std::size_t stretch =
-      lora ? std::min<std::size_t>(24, (job.rows + pool.size() - 1) / pool.size()) : 1;
+      lora ? std::min<std::size_t>(48, (job.rows + pool.size() - 1) / pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
     const bool prepares = !acts.ready();

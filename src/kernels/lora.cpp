@@ -7,6 +7,7 @@
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/lora.h"
+#include "kernels/simd/lora_half.h"
 #include "kernels/simd/transpose.h"
 
 namespace metal_candle {
@@ -87,21 +88,45 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
                       std::min(kLoraTile, delta.n - c), y + c, delta.n);
 }
 
+LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory,
+                           std::size_t half_from)
+    : call_(call),
+      x_(x),
+      k_(k),
+      memory_(memory),
+      half_from_(simd::lora_multiplies_half() ? half_from : kNever) {}
+
 std::size_t LoraEpilogue::floats(const LoraCall& call) {
   std::size_t sum = 0;
-  for (const LoraPart& part : call.parts) sum += part.rows * part.delta->rank;
+  for (const LoraPart& part : call.parts) sum += part.rows * part.reduced_stride();
   return sum;
+}
+
+bool LoraEpilogue::half(const LoraPart& part, std::size_t row) const {
+  return row >= half_from_ && part.delta->type != DType::f32;
 }
 
 void LoraEpilogue::shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
                                 std::size_t first, std::size_t ranks) const {
   const LoraDelta& delta = *part.delta;
-  float* out = t + (row - part.first_row) * delta.rank + first;
-  simd::lora_shrink(delta.type, delta.a + first * k_ * block_bytes(delta.type), ranks, k_, x_ + row * k_, k_,
-                    rows, out, delta.rank);
+  const std::size_t stride = part.reduced_stride();
+  float* out = t + (row - part.first_row) * stride + 1 + first;
+  const std::byte* a = delta.a + first * k_ * block_bytes(delta.type);
+  if (half(part, row))
+    shrink_half(delta.type, a, ranks, row, rows, out, stride);
+  else
+    simd::lora_shrink(delta.type, a, ranks, k_, x_ + row * k_, k_, rows, out, stride);
   const float factor = delta.scale * part.weight;
   for (std::size_t i = 0; i < rows; ++i)
-    for (std::size_t j = 0; j < ranks; ++j) out[i * delta.rank + j] *= factor;
+    for (std::size_t j = 0; j < ranks; ++j) out[i * stride + j] *= factor;
+}
+
+// Rows that all multiply the same way.
+void LoraEpilogue::shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows) const {
+  const std::size_t rank = part.delta->rank;
+  if (rows == 0 || rank == 0) return;
+  shrink_ranks(part, t, row, rows, 0, rank);
+  if (half(part, row)) reduced_to_half(t + (row - part.first_row) * part.reduced_stride(), rows, rank);
 }
 
 void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
@@ -109,8 +134,12 @@ void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
   for (const LoraPart& part : call_.parts) {
     const std::size_t begin = std::max(row, part.first_row);
     const std::size_t end = std::min(row + rows, part.first_row + part.rows);
-    if (begin < end && part.delta->rank > 0) shrink_ranks(part, t, begin, end - begin, 0, part.delta->rank);
-    t += part.rows * part.delta->rank;
+    if (begin < end) {
+      const std::size_t exact = std::clamp(half_from_, begin, end);
+      shrink_rows(part, t, begin, exact - begin);
+      shrink_rows(part, t, exact, end - exact);
+    }
+    t += part.rows * part.reduced_stride();
   }
 }
 
@@ -120,7 +149,7 @@ void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, std::atomic<
     const std::size_t rank = part.delta->rank;
     const std::size_t first = rank * index / shares, last = rank * (index + 1) / shares;
     if (first < last) shrink_ranks(part, t, 0, 1, first, last - first);
-    t += rank;
+    t += part.reduced_stride();
   }
   done_ = &done;
   shares_ = shares;
@@ -153,11 +182,11 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
   for (const LoraPart& part : call_.parts) {
     const LoraDelta& delta = *part.delta;
     const float* reduced = t;
-    t += part.rows * delta.rank;
+    t += part.rows * part.reduced_stride();
     if (!concerned(part)) continue;
     const std::size_t begin = std::max(row, part.first_row);
     const std::size_t count = std::min(row + rows, part.first_row + part.rows) - begin;
-    reduced += (begin - part.first_row) * delta.rank;
+    reduced += (begin - part.first_row) * part.reduced_stride();
     float* y = block + (begin - row) * stride;
     const float* y0 = base ? base + (begin - row) * stride : nullptr;
     if (delta.rows) replace(part, begin, count, column, columns, y0, y, stride);
@@ -167,8 +196,10 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
       target = change_memory.get<float>(count * stride);
       std::fill_n(target, count * stride, 0.0f);
     }
-    simd::lora_expand(delta.type, tile_of(delta, column), kLoraTile, delta.rank, reduced, delta.rank, count,
-                      columns, target, stride);
+    const std::size_t exact = std::clamp(half_from_, begin, begin + count) - begin;
+    expand(part, reduced, begin, exact, column, columns, target, stride);
+    expand(part, reduced + exact * part.reduced_stride(), begin + exact, count - exact, column, columns,
+           target + exact * stride, stride);
     for (std::size_t i = 0; i < count; ++i) {
       if (!delta.gain.empty())
         add_with_gain(y0 + i * stride, &delta.gain[column], part.weight, columns, target + i * stride,
@@ -177,6 +208,18 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
         add_scaled(&delta.bias[column], delta.scale * part.weight, columns, y + i * stride);
     }
   }
+}
+
+// y [rows][stride] += t · Bᵀ for rows that all multiply the same way; those of t begin at `t`.
+void LoraEpilogue::expand(const LoraPart& part, const float* t, std::size_t row, std::size_t rows,
+                          std::size_t column, std::size_t columns, float* y, std::size_t stride) const {
+  if (rows == 0) return;
+  const LoraDelta& delta = *part.delta;
+  const std::size_t t_stride = part.reduced_stride();
+  if (!half(part, row))
+    return simd::lora_expand(delta.type, tile_of(delta, column), kLoraTile, delta.rank, t + 1, t_stride, rows,
+                             columns, y, stride);
+  expand_half(delta, t, rows, column, y, stride);
 }
 
 void LoraEpilogue::replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,

@@ -58,6 +58,9 @@ struct LoraPart {
   std::size_t segment = 0;  ///< which matrix of the stack
   float weight = 1;
   const LoraDelta* delta = nullptr;
+
+  /// Floats of a row of x·Aᵀ: one and then the ranks, or a half row (simd/linear_half.h).
+  std::size_t reduced_stride() const { return 1 + delta->rank; }
 };
 
 /// All that adapters change in one call of a layer. Immutable; what the deltas view must outlive the call.
@@ -73,9 +76,20 @@ class LoraEpilogue {
   /// Working memory of a call, in floats.
   static std::size_t floats(const LoraCall& call);
 
+  /// Rows from here on multiply float16 where matrices have 16 bits and the target can: those of prompts
+  /// whose layer does not multiply f32 either.
+  static constexpr std::size_t kNever = static_cast<std::size_t>(-1);
+
   /// x: f32 [rows, k], filled before shrink().
-  LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory)
-      : call_(call), x_(x), k_(k), memory_(memory) {}
+  LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory,
+               std::size_t half_from = kNever);
+
+  /// Half rows of x (simd/linear_half.h) that someone has made already, `stride` bytes apart, in place of own
+  /// ones.
+  void use_halves(const std::byte* rows, std::size_t stride) {
+    halves_ = rows;
+    halves_stride_ = stride;
+  }
 
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
@@ -92,8 +106,17 @@ class LoraEpilogue {
              float* block, std::size_t stride) const;
 
  private:
+  bool half(const LoraPart& part, std::size_t row) const;
+  void shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows) const;
   void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, std::size_t first,
                     std::size_t ranks) const;
+  void shrink_half(DType type, const std::byte* a, std::size_t ranks, std::size_t row, std::size_t rows,
+                   float* out, std::size_t stride) const;
+  static void reduced_to_half(float* t, std::size_t rows, std::size_t rank);
+  void expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column, float* y,
+                   std::size_t stride) const;
+  void expand(const LoraPart& part, const float* t, std::size_t row, std::size_t rows, std::size_t column,
+              std::size_t columns, float* y, std::size_t stride) const;
   void replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,
                std::size_t columns, const float* base, float* block, std::size_t stride) const;
 
@@ -101,6 +124,9 @@ class LoraEpilogue {
   const float* x_;
   std::size_t k_;
   float* memory_;
+  std::size_t half_from_;
+  const std::byte* halves_ = nullptr;
+  std::size_t halves_stride_ = 0;
   std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()
   unsigned shares_ = 0;
 };

@@ -8,6 +8,7 @@
 
 #include "kernels/compute_pool.h"
 #include "kernels/embedding.h"
+#include "kernels/simd/convert.h"
 #include "kernels/simd/dequantize.h"
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
@@ -263,6 +264,44 @@ TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
     run_linear({plain, between.data(), nullptr, expected.data(), rows, rows, &lora});
     run_linear({plain, between.data(), nullptr, y.data(), rows, rows, &lora, blocks.data()});
     EXPECT_EQ(y, expected) << "rows " << rows;
+  }
+}
+
+// Rows of long prompts may multiply adapters in float16: a row is the same alone, and near what floats give.
+TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
+  constexpr std::size_t kRank = 13, kIn = 352, kOut = 70, kRows = 61, kExact = 2;
+  const std::vector<float> a = random_values(kRank * kIn, 44);
+  const std::vector<float> b = random_values(lora_b_elements(kRank, kOut), 45);
+  std::vector<std::uint16_t> a16(a.size()), b16(b.size());
+  simd::f32_to_bf16(a.data(), a.size(), a16.data());
+  simd::f32_to_bf16(b.data(), b.size(), b16.data());
+  LoraDelta delta;
+  delta.type = DType::bf16;
+  delta.n = kOut;
+  delta.rank = kRank;
+  delta.a = reinterpret_cast<const std::byte*>(a16.data());
+  delta.b = reinterpret_cast<const std::byte*>(b16.data());
+  const std::vector<float> x = random_values(kRows * kIn, 3);
+  for (DType type : {DType::q8_0, DType::f16, DType::f32}) {
+    const Stored w(type, kOut, kIn, 1);
+    const std::vector<MatrixSource> sources{w.source()};
+    WeightArena arena(PackedLinear::packed_bytes(sources));
+    LinearSpec spec;
+    spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+    const LoraCall lora{{{.rows = kRows, .delta = &delta}}}, one{{{.rows = 1, .delta = &delta}}};
+    std::vector<float> together(kRows * kOut), exact(kRows * kOut), alone(kOut);
+    run_linear({spec, x.data(), nullptr, together.data(), kRows, kExact, &lora});
+    run_linear({spec, x.data(), nullptr, exact.data(), kRows, kRows, &lora});
+    for (std::size_t r = 0; r < kRows; ++r) {
+      run_linear({spec, &x[r * kIn], nullptr, alone.data(), 1, r < kExact ? 1u : 0u, &one});
+      for (std::size_t j = 0; j < kOut; ++j) {
+        ASSERT_EQ(alone[j], together[r * kOut + j]) << name(type) << " row " << r;
+        const float change = exact[r * kOut + j];
+        // 16-bit operands move a product by 2^-8 at most; sums here have order 100.
+        const float allowed = r < kExact || type == DType::f32 ? 0 : 100 * 0x1p-8f;
+        ASSERT_NEAR(together[r * kOut + j], change, allowed) << name(type) << " row " << r;
+      }
+    }
   }
 }
 

@@ -6,7 +6,9 @@
 
 #include "kernels/simd/convert.h"
 #include "kernels/simd/dequantize.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/lora.h"
+#include "kernels/simd/lora_half.h"
 #include "simd_attention_targets.h"
 
 namespace metal_candle::simd {
@@ -102,6 +104,80 @@ TEST(SimdLora, ARowsResultDoesNotDependOnTheOthers) {
       EXPECT_EQ(y_alone, std::vector<float>(y.begin() + i * n, y.begin() + (i + 1) * n));
     }
   });
+}
+
+// ---- float16 ---------------------------------------------------------------------------------------
+
+constexpr bool kHalf = kHasLoraHalf;
+
+std::vector<std::byte> half_rows(const std::vector<float>& x, std::size_t n) {
+  std::vector<std::byte> out(x.size() / n * half_row_bytes(n));
+  if constexpr (kHalf)
+    for (std::size_t i = 0; i < x.size() / n; ++i) half_row(&x[i * n], n, &out[i * half_row_bytes(n)]);
+  return out;
+}
+
+// Both operands and every product of order 1 move by 2^-11 of themselves; sums of up to 128, whose roundings
+// go either way, by less than that (linear_avx512_fp16.cpp).
+constexpr double kHalfTolerance = 0x1p-9;
+
+TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
+  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
+  if constexpr (kHalf)
+    for (const DType type : {DType::f16, DType::bf16})
+      for (const std::size_t k : {1, 31, 32, 33, 576, 4896})
+        for (const std::size_t rank : {1, 3, 8, 13})
+          for (const std::size_t rows : {1, 5, 6, 13}) {
+            const Matrix a = random_matrix(type, rank * k, 1);
+            auto x = normal_floats(rows * k, 2);
+            for (float& v : x) v *= 1e5f;  // beyond float16 but for the row's scale
+            std::vector<float> out(rows * (rank + 1), -7.0f);
+            lora_shrink_half(type, a.bytes.data(), rank, k, half_rows(x, k).data(), half_row_bytes(k), rows,
+                             out.data(), rank + 1);
+            for (std::size_t i = 0; i < rows; ++i) {
+              for (std::size_t j = 0; j < rank; ++j) {
+                double want = 0, size = 0;
+                for (std::size_t c = 0; c < k; ++c) {
+                  const double product = static_cast<double>(x[i * k + c]) * a.values[j * k + c];
+                  want += product;
+                  size += std::fabs(product);
+                }
+                ASSERT_NEAR(out[i * (rank + 1) + j], want, kHalfTolerance * size)
+                    << name(type) << " k " << k << " rank " << rank << " rows " << rows;
+              }
+              ASSERT_EQ(out[i * (rank + 1) + rank], -7.0f) << "wrote beyond the rank";
+            }
+          }
+}
+
+TEST(SimdLoraHalf, ExpandOfEveryRemainder) {
+  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
+  if constexpr (kHalf)
+    for (const DType type : {DType::f16, DType::bf16})
+      for (const std::size_t rank : {1, 4, 64, 129, 300})
+        for (const std::size_t rows : {1, 3, 16, 21}) {
+          Matrix b = random_matrix(type, rank * 32, 3);
+          if (rank == 4) {  // what float16 sums cannot hold is done in f32
+            const std::uint16_t large = type == DType::f16 ? 0x7800 : 0x4700;  // 32,768
+            for (std::size_t j = 0; j < rank; ++j) std::memcpy(&b.bytes[2 * (32 * j + 5)], &large, 2);
+            dequantize(type, b.bytes.data(), b.values.data(), rank * 32);
+          }
+          const auto t = normal_floats(rows * rank, 4), before = normal_floats(rows * 35, 5);
+          auto y = before;
+          lora_expand_half(type, b.bytes.data(), rank, half_rows(t, rank).data(), half_row_bytes(rank), rows,
+                           y.data(), 35);
+          for (std::size_t i = 0; i < rows; ++i)
+            for (std::size_t c = 0; c < 35; ++c) {
+              double want = before[i * 35 + c], size = std::fabs(want);
+              for (std::size_t j = 0; c < 32 && j < rank; ++j) {
+                const double product = static_cast<double>(t[i * rank + j]) * b.values[j * 32 + c];
+                want += product;
+                size += std::fabs(product);
+              }
+              ASSERT_NEAR(y[i * 35 + c], want, c < 32 ? kHalfTolerance * size : 0.0)
+                  << name(type) << " rank " << rank << " rows " << rows << " column " << c;
+            }
+        }
 }
 
 }  // namespace

@@ -51,13 +51,6 @@ std::uint8_t* scratch(std::size_t size) {
 }
 
 #if defined(__x86_64__)
-/// A prepared row's second half, for float16 products: what they are scaled down by, and the row scaled up.
-void prepare_half(const float* x, std::size_t k, std::byte* out) {
-  const float up = half_row_scale(x, k), down = 1 / up;
-  std::memcpy(out, &down, sizeof down);
-  half_activations(x, k, up, reinterpret_cast<std::uint16_t*>(out + sizeof down));
-}
-
 /// Rows of which a sum left float16's range are left to `exact(row)`.
 template <class Exact>
 void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte* acts,
@@ -68,7 +61,7 @@ void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte
   for (std::size_t r = 0; r < rows; ++r) {
     float down;
     std::memcpy(&down, acts + r * acts_stride, sizeof down);
-    if (!half_rescale(out + r * out_stride, down)) exact(r);
+    if (!half_rescale(out + r * out_stride, down / kHalfDown)) exact(r);
   }
 }
 #endif
@@ -77,9 +70,7 @@ void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte
 
 std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k) {
   if (quantized(weight)) return k / 32 * sizeof(ActBlock);
-  const std::size_t half = multiplies_bf16()  ? 4 * bf16_pairs(k)
-                           : multiplies_f16() ? sizeof(float) + (k + 1) / 2 * 2 * sizeof(std::uint16_t)
-                                              : 0;
+  const std::size_t half = multiplies_bf16() ? 4 * bf16_pairs(k) : multiplies_f16() ? half_row_bytes(k) : 0;
   return k * sizeof(float) + half;
 }
 
@@ -93,7 +84,7 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
 #if defined(__x86_64__)
   std::byte* half = out_row + k * sizeof(float);
   if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(half));
-  if (multiplies_f16()) prepare_half(x, k, half);
+  if (multiplies_f16()) half_row(x, k, half);
 #endif
 }
 
@@ -121,7 +112,7 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
                         out_stride);
   }
   if (products == DenseProducts::half && multiplies_f16() && weight.type != DType::f32) {
-    const std::byte* half = acts + k * sizeof(float);
+    const std::byte* half = acts + half_row_offset(k);
     return half_tile(weight.type, k, tile, half, acts_stride, rows, out, out_stride, [&](std::size_t r) {
       t.dense(weight, k, bytes(tile), bytes(acts) + r * acts_stride, acts_stride, 1, out + r * out_stride,
               out_stride);

@@ -1,8 +1,7 @@
 // AVX512-FP16 (Sapphire Rapids+): 32 products an instruction, twice those of f32. Error: a run of 128
 // roundings to 11 bits is off by sqrt(128 / 2) of them, 2^-8 of its own size, which is that of the square
 // root of 128 products: less than rounding their operands to bfloat16 costs, and a row has many runs.
-#include <immintrin.h>
-
+#include "kernels/simd/half_avx512.h"
 #include "kernels/simd/linear_half.h"
 #include "kernels/simd/linear_kernel.h"
 
@@ -14,18 +13,9 @@ constexpr int kFewRows = 2;              // for which a bf16 tile is not worth c
 constexpr std::size_t kRun = 128;        // products summed in float16
 constexpr std::size_t kStepsInL1 = 256;  // of the tiles, while all rows pass
 
-// sum + w · x, x in every lane. GCC has no intrinsic that takes a float16 from memory into all lanes within
-// the instruction; a broadcast of its own would take a port from the multiplications.
-MC_INLINE __m512h multiply_add(const std::uint16_t* x, __m512h w, __m512h sum) {
-  __asm__("vfmadd231ph %2%{1to32%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*x));
-  return sum;
-}
-
 MC_INLINE void add_wide(__m512h sums, bool first, float* to) {
   const __m512 down = _mm512_set1_ps(kHalfDown), zero = _mm512_setzero_ps();
-  const __m512i halves = _mm512_castph_si512(sums);
-  const __m512 low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
-  const __m512 high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+  const __m512 low = low_half(sums), high = high_half(sums);
   _mm512_storeu_ps(to, _mm512_fmadd_ps(low, down, first ? zero : _mm512_loadu_ps(to)));
   _mm512_storeu_ps(to + 16, _mm512_fmadd_ps(high, down, first ? zero : _mm512_loadu_ps(to + 16)));
 }
@@ -38,16 +28,14 @@ struct F16Weights {
 };
 struct Bf16Weights {  // pairs of inputs, the even one in the low halves; below 2^-14 rounded to multiples of
                       // 2^-24
-  static MC_INLINE __m256i outputs(const std::uint16_t* pairs, unsigned up) {
+  static MC_INLINE __m512 outputs(const std::uint16_t* pairs, unsigned up) {
     const __m512i word = _mm512_slli_epi32(_mm512_loadu_si512(pairs), up);
-    const __m512i x = _mm512_and_si512(word, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
-    return _mm512_cvtps_ph(_mm512_castsi512_ps(x), _MM_FROUND_TO_NEAREST_INT);
+    return _mm512_castsi512_ps(_mm512_and_si512(word, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
   }
   static MC_INLINE __m512h load(const std::uint16_t* tile, std::size_t p) {
     const std::uint16_t* pairs = tile + p / 2 * 2 * kTile;
     const unsigned up = p % 2 == 0 ? 16 : 0;
-    return _mm512_castsi512_ph(
-        _mm512_inserti64x4(_mm512_castsi256_si512(outputs(pairs, up)), outputs(pairs + kTile, up), 1));
+    return to_half(outputs(pairs, up), outputs(pairs + kTile, up));
   }
 };
 
@@ -84,30 +72,43 @@ void product(const std::uint16_t* acts, std::size_t acts_stride, const std::uint
       product<W, T, R / 2>(acts, acts_stride, tile, tile_stride, steps, first, rows, out, out_stride);
 }
 
-}  // namespace
+MC_INLINE __mmask16 first_lanes(std::size_t n) {
+  return static_cast<__mmask16>(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
 
-void half_activations(const float* x, std::size_t n, float up, std::uint16_t* out) {
-  const __m512 factor = _mm512_set1_ps(up / kHalfDown);
+MC_INLINE float power_of_two(std::uint32_t exponent) {
+  const std::uint32_t bits = exponent << 23;
+  float out;
+  __builtin_memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+void scale_to(const float* x, std::size_t n, float factor, std::uint16_t* out) {
   for (std::size_t i = 0; i < n; i += 16) {
-    const auto lanes = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
-    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), factor);
+    const __mmask16 lanes = first_lanes(n - i);
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), _mm512_set1_ps(factor));
     _mm256_mask_storeu_epi16(out + i, lanes, _mm512_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
   }
 }
 
-float half_row_scale(const float* x, std::size_t n) {
+}  // namespace
+
+void half_activations(const float* x, std::size_t n, std::uint16_t* out) {
+  scale_to(x, n, 1 / kHalfDown, out);
+}
+
+void half_row(const float* x, std::size_t n, std::byte* out) {
   __m512i largest = _mm512_setzero_si512();
   for (std::size_t i = 0; i < n; i += 16) {
-    const auto lanes = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
-    const __m512 size = _mm512_abs_ps(_mm512_maskz_loadu_ps(lanes, x + i));
+    const __m512 size = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_lanes(n - i), x + i));
     largest = _mm512_max_epu32(largest, _mm512_castps_si512(size));
   }
   const std::uint32_t exponent = _mm512_reduce_max_epu32(largest) >> 23;  // of 2, plus 127
-  if (exponent == 0 || exponent == 255) return 1;
-  const std::uint32_t up = 127 + 134 - exponent, bits = (up < 227 ? up : 227) << 23;
-  float scale;
-  __builtin_memcpy(&scale, &bits, sizeof scale);
-  return scale;
+  std::uint32_t up = exponent == 0 || exponent == 255 ? 127 - 4 : 127 + 130 - exponent;
+  if (up > 227) up = 227;  // subnormal values need no more, and 1 / scale stays finite
+  const float scale = power_of_two(up), down = power_of_two(254 - up);
+  __builtin_memcpy(out, &down, sizeof down);
+  scale_to(x, n, scale, reinterpret_cast<std::uint16_t*>(out + sizeof down));
 }
 
 void half_product(DType type, std::size_t k, const std::uint8_t* tile, std::size_t tiles,

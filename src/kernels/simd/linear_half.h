@@ -14,12 +14,19 @@ namespace metal_candle::simd {
 /// values below 2^-10 lose bits by it.
 inline constexpr float kHalfDown = 16;
 
-/// out[i] = x[i] * up / kHalfDown, rounded to float16.
-void half_activations(const float* x, std::size_t n, float up, std::uint16_t* out);
+/// out[i] = x[i] / kHalfDown, rounded to float16.
+void half_activations(const float* x, std::size_t n, std::uint16_t* out);
 
-/// A power of two that brings the largest of x into [128, 256): products with weights below 32 are finite
-/// then. 1 where there is none: zeros, NaN, infinities.
-float half_row_scale(const float* x, std::size_t n);
+/// A half row: a float, then n float16. x is the product: float16 times the float, a power of two that brings
+/// the largest float16 into [8, 16), so that sums of 128 products with weights below 32 are finite; 16 where
+/// x has no largest: zeros, NaN, infinities.
+constexpr std::size_t half_row_bytes(std::size_t n) {
+  return sizeof(float) + (n + 1) / 2 * 2 * sizeof(std::uint16_t);
+}
+/// Where it lies in a row that linear.h prepared for dense weights.
+constexpr std::size_t half_row_offset(std::size_t n) { return n * sizeof(float); }
+/// `out` may begin a float before x.
+void half_row(const float* x, std::size_t n, std::byte* out);
 
 /// out[r * out_stride + 32 t + j] = sum over k of row r times row j of tile t; `tiles` packed tiles of `type`
 /// (linear_layout.h), one after another: 1 or 2 of f16, or 1 of bf16, which is converted; rows of k values,

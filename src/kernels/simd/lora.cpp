@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/simd/lora_half.h"
+#include "kernels/simd/target.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/lora.cpp"
 #include "hwy/foreach_target.h"
@@ -184,6 +187,8 @@ HWY_AFTER_NAMESPACE();
 namespace metal_candle::simd {
 HWY_EXPORT(Shrink);
 HWY_EXPORT(Expand);
+
+bool lora_multiplies_half() noexcept { return kHasLoraHalf && active_target() == SimdTarget::avx512_fp16; }
 
 bool lora_supports(DType type) noexcept {
   return type == DType::f32 || type == DType::f16 || type == DType::bf16;

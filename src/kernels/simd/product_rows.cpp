@@ -48,7 +48,7 @@ void store_product_row(Products kind, std::size_t k, const float* x, std::size_t
   switch (form_of(kind, k)) {
 #if defined(__x86_64__)
     case Form::bf16: return bf16_activations(x, n, reinterpret_cast<std::uint8_t*>(row) + 2 * column);
-    case Form::f16: return half_activations(x, n, 1, reinterpret_cast<std::uint16_t*>(row) + column);
+    case Form::f16: return half_activations(x, n, reinterpret_cast<std::uint16_t*>(row) + column);
     case Form::int8_runs: return int8_activations(x, n, reinterpret_cast<Int8Run*>(row) + column / 64);
 #endif
     case Form::int8_blocks:

@@ -1,0 +1,72 @@
+// The float16 way through LoraEpilogue, on targets that have such products.
+#include "kernels/simd/lora_half.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/lora.h"
+#include "kernels/scratch.h"
+#include "kernels/simd/linear_half.h"
+#include "kernels/simd/lora.h"
+
+namespace metal_candle {
+namespace {
+
+// Rows for which a bf16 matrix is worth converting to float16 first.
+constexpr std::size_t kConvertedRows = 24;
+
+struct Matrix {
+  DType type;
+  const std::byte* data;
+};
+
+// A or B as so many rows multiply it.
+Matrix matrix_for(std::size_t rows, Matrix matrix, std::size_t elements, Scratch& memory) {
+  if (matrix.type == DType::f16 || rows < kConvertedRows) return matrix;
+  auto* converted = memory.get<std::uint16_t>(elements);
+  simd::lora_half_matrix(matrix.type, matrix.data, elements, converted);
+  return {DType::f16, reinterpret_cast<const std::byte*>(converted)};
+}
+
+}  // namespace
+
+void LoraEpilogue::shrink_half(DType type, const std::byte* a, std::size_t ranks, std::size_t row,
+                               std::size_t rows, float* out, std::size_t stride) const {
+  if constexpr (simd::kHasLoraHalf) {
+    thread_local Scratch x_memory, a_memory;
+    const std::size_t x_stride = halves_ ? halves_stride_ : simd::half_row_bytes(k_);
+    std::byte* own = halves_ ? nullptr : x_memory.get<std::byte>(rows * x_stride);
+    for (std::size_t i = 0; own && i < rows; ++i) simd::half_row(x_ + (row + i) * k_, k_, own + i * x_stride);
+    const std::byte* x = own ? own : halves_ + row * x_stride;
+    const Matrix m = matrix_for(rows, {type, a}, ranks * k_, a_memory);
+    simd::lora_shrink_half(m.type, m.data, ranks, k_, x, x_stride, rows, out, stride);
+    for (std::size_t i = 0; i < rows; ++i, out += stride)
+      if (!std::all_of(out, out + ranks, [](float v) { return std::isfinite(v); }))
+        simd::lora_shrink(type, a, ranks, k_, x_ + (row + i) * k_, k_, 1, out, stride);
+  }
+}
+
+void LoraEpilogue::reduced_to_half(float* t, std::size_t rows, std::size_t rank) {
+  if constexpr (simd::kHasLoraHalf)
+    for (std::size_t i = 0; i < rows; ++i, t += 1 + rank)
+      simd::half_row(t + 1, rank, reinterpret_cast<std::byte*>(t));
+}
+
+void LoraEpilogue::expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column,
+                               float* y, std::size_t stride) const {
+  if constexpr (simd::kHasLoraHalf) {
+    thread_local Scratch t_memory, b_memory;
+    const auto* halves = reinterpret_cast<const std::byte*>(t);
+    if (done_) {  // made in shares, which only all together have a largest value
+      auto* own = t_memory.get<std::byte>(simd::half_row_bytes(delta.rank));
+      simd::half_row(t + 1, delta.rank, own);
+      halves = own;
+    }
+    const std::byte* b = delta.b + column * delta.rank * block_bytes(delta.type);
+    const Matrix m = matrix_for(rows, {delta.type, b}, delta.rank * kLoraTile, b_memory);
+    simd::lora_expand_half(m.type, m.data, delta.rank, halves, (1 + delta.rank) * sizeof(float), rows, y,
+                           stride);
+  }
+}
+
+}  // namespace metal_candle

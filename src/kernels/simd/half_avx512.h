@@ -1,0 +1,34 @@
+// What the kernels of float16 share. Included only by files compiled for AVX512-FP16.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/simd/inline.h"
+
+namespace metal_candle::simd {
+namespace {
+
+// sum + w · x, x in every lane. GCC has no intrinsic that takes a float16 from memory into all lanes within
+// the instruction; a broadcast of its own would take a port from the multiplications.
+MC_INLINE __m512h multiply_add(const std::uint16_t* x, __m512h w, __m512h sum) {
+  __asm__("vfmadd231ph %2%{1to32%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*x));
+  return sum;
+}
+
+MC_INLINE __m512 low_half(__m512h x) {
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_castph_si512(x)));
+}
+MC_INLINE __m512 high_half(__m512h x) {
+  return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(_mm512_castph_si512(x), 1));
+}
+
+/// 32 floats, rounded to nearest even.
+MC_INLINE __m512h to_half(__m512 low, __m512 high) {
+  const __m512i lower = _mm512_castsi256_si512(_mm512_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT));
+  return _mm512_castsi512_ph(_mm512_inserti64x4(lower, _mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT), 1));
+}
+
+}  // namespace
+}  // namespace metal_candle::simd

@@ -1,0 +1,191 @@
+// LoRA's products of float16, 32 to an instruction. Errors: linear_avx512_fp16.cpp.
+#include "kernels/simd/half_avx512.h"
+#include "kernels/simd/linear_half.h"
+#include "kernels/simd/lora_half.h"
+
+namespace metal_candle::simd {
+namespace {
+
+constexpr int kLanes = 32;
+constexpr std::size_t kRun = 128;  // products that a lane sums
+
+struct F16 {
+  static MC_INLINE __m512h load(const std::uint16_t* p) { return _mm512_loadu_ph(p); }
+  static MC_INLINE __m512h load(const std::uint16_t* p, __mmask32 lanes) {
+    return _mm512_castsi512_ph(_mm512_maskz_loadu_epi16(lanes, p));
+  }
+};
+struct Bf16 {
+  static MC_INLINE __m512h halves(__m512i x) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1));
+    return to_half(_mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
+                   _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)));
+  }
+  static MC_INLINE __m512h load(const std::uint16_t* p) { return halves(_mm512_loadu_si512(p)); }
+  static MC_INLINE __m512h load(const std::uint16_t* p, __mmask32 lanes) {
+    return halves(_mm512_maskz_loadu_epi16(lanes, p));
+  }
+};
+
+MC_INLINE __mmask32 first_lanes(std::size_t n) { return n < kLanes ? (1u << n) - 1 : 0xffffffffu; }
+
+MC_INLINE float down_of(const std::byte* half_row) {
+  float down;
+  __builtin_memcpy(&down, half_row, sizeof down);
+  return down;
+}
+MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
+  return reinterpret_cast<const std::uint16_t*>(half_row + sizeof(float));
+}
+
+MC_INLINE __m512 wide(__m512h x) { return _mm512_add_ps(low_half(x), high_half(x)); }
+
+/// The sums of four vectors, each in the same order.
+MC_INLINE __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512 quarters = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps(quarters, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+}
+
+// R rows times J rows of A.
+template <class W, int R, int J>
+MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const std::byte* x,
+                            std::size_t x_stride, float* out, std::size_t out_stride) {
+  for (std::size_t begin = 0; begin < columns; begin += kRun * kLanes) {
+    const std::size_t end = columns - begin < kRun * kLanes ? columns : begin + kRun * kLanes;
+    __m512h sums[R][J];
+    MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
+        _mm512_setzero_ph();
+    const auto add = [&](std::size_t k, const auto& load) MC_LAMBDA_INLINE {
+      __m512h w[J];
+      MC_UNROLL for (int j = 0; j < J; ++j) w[j] = load(W(), a + static_cast<std::size_t>(j) * columns + k);
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        const __m512h v = load(F16(), values_of(x + static_cast<std::size_t>(r) * x_stride) + k);
+        MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] = _mm512_fmadd_ph(v, w[j], sums[r][j]);
+      }
+    };
+    std::size_t k = begin;
+    for (; k + kLanes <= end; k += kLanes) {
+      if constexpr (R == 1)  // decoding: A comes from memory, J rows of it at a time
+        MC_UNROLL for (int j = 0; j < J; ++j)
+            __builtin_prefetch(a + static_cast<std::size_t>(j + J) * columns + k);
+      add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
+    }
+    const __mmask32 rest = first_lanes(end - k);
+    if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
+    MC_UNROLL for (int r = 0; r < R; ++r) {
+      const __m128 down = _mm_set1_ps(down_of(x + static_cast<std::size_t>(r) * x_stride));
+      float* to = out + static_cast<std::size_t>(r) * out_stride;
+      MC_UNROLL for (int j = 0; j < J; j += 4) {
+        const __mmask8 ranks = J < 4 ? (1u << J) - 1 : 0xf;
+        const __m512 none = _mm512_setzero_ps();
+        const __m128 sum =
+            sums_of(wide(sums[r][j]), J > 1 ? wide(sums[r][(j + 1) % J]) : none,
+                    J > 2 ? wide(sums[r][(j + 2) % J]) : none, J > 2 ? wide(sums[r][(j + 3) % J]) : none);
+        const __m128 before = begin == 0 ? _mm_setzero_ps() : _mm_maskz_loadu_ps(ranks, to + j);
+        _mm_mask_storeu_ps(to + j, ranks, _mm_fmadd_ps(sum, down, before));
+      }
+    }
+  }
+}
+
+template <class W, int R, int J>
+MC_INLINE void shrink_ranks(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
+                            std::size_t x_stride, float* out, std::size_t out_stride) {
+  for (; rank >= J; rank -= J, a += J * columns, out += J)
+    shrink_block<W, R, J>(a, columns, x, x_stride, out, out_stride);
+  if constexpr (J > 1) shrink_ranks<W, R, J / 2>(a, rank, columns, x, x_stride, out, out_stride);
+}
+
+template <class W>
+void shrink(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
+            std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
+  constexpr int R = 6;
+  for (; rows >= R; rows -= R, x += R * x_stride, out += R * out_stride)
+    shrink_ranks<W, R, 4>(a, rank, columns, x, x_stride, out, out_stride);
+  for (; rows > 0; --rows, x += x_stride, out += out_stride)
+    shrink_ranks<W, 1, 8>(a, rank, columns, x, x_stride, out, out_stride);
+}
+
+// In f32, a column at a time.
+template <class W>
+void expand_exactly(const std::uint16_t* b, std::size_t rank, const std::byte* t, float* y) {
+  const float down = down_of(t);
+  __m512 low = _mm512_setzero_ps(), high = low;
+  for (std::size_t j = 0; j < rank; ++j) {
+    const __m512 x = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(values_of(t)[j])));
+    const __m512h w = W::load(b + j * kLanes);
+    low = _mm512_fmadd_ps(x, low_half(w), low);
+    high = _mm512_fmadd_ps(x, high_half(w), high);
+  }
+  _mm512_storeu_ps(y, _mm512_fmadd_ps(low, _mm512_set1_ps(down), _mm512_loadu_ps(y)));
+  _mm512_storeu_ps(y + 16, _mm512_fmadd_ps(high, _mm512_set1_ps(down), _mm512_loadu_ps(y + 16)));
+}
+
+template <class W, int R>
+void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
+            std::size_t rows, float* y, std::size_t y_stride) {
+  for (; rows >= R; rows -= R, t += R * t_stride, y += R * y_stride) {
+    __m512 low[R], high[R];
+    for (std::size_t begin = 0; begin < rank; begin += kRun) {
+      const std::size_t end = rank - begin < kRun ? rank : begin + kRun;
+      __m512h sums[R];
+      MC_UNROLL for (int r = 0; r < R; ++r) sums[r] = _mm512_setzero_ph();
+      for (std::size_t j = begin; j < end; ++j) {
+        const __m512h w = W::load(b + j * kLanes);
+        MC_UNROLL for (int r = 0; r < R; ++r) sums[r] =
+            multiply_add(values_of(t + static_cast<std::size_t>(r) * t_stride) + j, w, sums[r]);
+      }
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        low[r] = begin == 0 ? low_half(sums[r]) : _mm512_add_ps(low[r], low_half(sums[r]));
+        high[r] = begin == 0 ? high_half(sums[r]) : _mm512_add_ps(high[r], high_half(sums[r]));
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      const std::byte* from = t + static_cast<std::size_t>(r) * t_stride;
+      float* to = y + static_cast<std::size_t>(r) * y_stride;
+      constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
+      if (_mm512_fpclass_ps_mask(low[r], kNanOrInfinite) | _mm512_fpclass_ps_mask(high[r], kNanOrInfinite)) {
+        expand_exactly<W>(b, rank, from, to);
+        continue;
+      }
+      const __m512 down = _mm512_set1_ps(down_of(from));
+      _mm512_storeu_ps(to, _mm512_fmadd_ps(low[r], down, _mm512_loadu_ps(to)));
+      _mm512_storeu_ps(to + 16, _mm512_fmadd_ps(high[r], down, _mm512_loadu_ps(to + 16)));
+    }
+  }
+  if constexpr (R > 1)
+    if (rows > 0) expand<W, R / 2>(b, rank, t, t_stride, rows, y, y_stride);
+}
+
+}  // namespace
+
+void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std::uint16_t* out) {
+  const auto* words = reinterpret_cast<const std::uint16_t*>(from);
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    const __mmask32 lanes = first_lanes(count - i);
+    const __m512h x = type == DType::bf16 ? Bf16::load(words + i, lanes) : F16::load(words + i, lanes);
+    _mm512_mask_storeu_epi16(out + i, lanes, _mm512_castph_si512(x));
+  }
+}
+
+void lora_shrink_half(DType type, const std::byte* a, std::size_t rank, std::size_t columns,
+                      const std::byte* x, std::size_t x_stride, std::size_t rows, float* out,
+                      std::size_t out_stride) {
+  const auto* words = reinterpret_cast<const std::uint16_t*>(a);
+  (type == DType::bf16 ? shrink<Bf16> : shrink<F16>)(words, rank, columns, x, x_stride, rows, out,
+                                                     out_stride);
+}
+
+void lora_expand_half(DType type, const std::byte* b, std::size_t rank, const std::byte* t,
+                      std::size_t t_stride, std::size_t rows, float* y, std::size_t y_stride) {
+  const auto* words = reinterpret_cast<const std::uint16_t*>(b);
+  (type == DType::bf16 ? expand<Bf16, 16> : expand<F16, 16>)(words, rank, t, t_stride, rows, y, y_stride);
+}
+
+}  // namespace metal_candle::simd
