@@ -64,7 +64,8 @@ TEST(Gemm, EveryOrientationAndRemainder) {
                                       {25, 8, 300},
                                       {64, 300, 257},
                                       {3, 520, 40},
-                                      {40, 3, 600}})
+                                      {40, 3, 600},
+                                      {3, 1601, 650}})
           check({m, n, k, at, bt}, at != bt);
   });
 }
