@@ -88,33 +88,38 @@ void Product(const std::byte* a_bytes, std::size_t rows, const std::byte* b_byte
       c[j] = accumulate ? c[j] + part[i * kColumns + j] : part[i * kColumns + j];
 }
 
-// 4 x 4 words at a time.
+// 4 x 4 words at a time, in stretches of k whose results stay in L1 until their lines are whole.
 void Transpose(const float* const* rows, std::size_t count, std::size_t k, std::size_t width, float* out) {
-  std::size_t j = 0;
+  std::size_t done = 0;
 #if HWY_TARGET != HWY_SCALAR
   using D4 = hn::CappedTag<float, 4>;
   const D4 d;
+  constexpr std::size_t kStretch = 64;
   const std::size_t whole = k / 4 * 4;
-  for (; j + 4 <= count && whole > 0; j += 4) {
-    for (std::size_t p = 0; p < whole; p += 4) {
-      const auto a0 = hn::LoadU(d, rows[j] + p), a1 = hn::LoadU(d, rows[j + 1] + p);
-      const auto a2 = hn::LoadU(d, rows[j + 2] + p), a3 = hn::LoadU(d, rows[j + 3] + p);
-      const hn::Repartition<double, D4> pairs;
-      const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, a0, a1));
-      const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, a2, a3));
-      const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, a0, a1));
-      const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, a2, a3));
-      float* to = out + p * width + j;
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, to);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, to + width);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, to + 2 * width);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, to + 3 * width);
+  if (whole > 0) done = count / 4 * 4;
+  for (std::size_t first = 0; first < whole; first += kStretch) {
+    const std::size_t last = HWY_MIN(first + kStretch, whole);
+    for (std::size_t j = 0; j < done; j += 4) {
+      for (std::size_t p = first; p < last; p += 4) {
+        const auto a0 = hn::LoadU(d, rows[j] + p), a1 = hn::LoadU(d, rows[j + 1] + p);
+        const auto a2 = hn::LoadU(d, rows[j + 2] + p), a3 = hn::LoadU(d, rows[j + 3] + p);
+        const hn::Repartition<double, D4> pairs;
+        const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, a0, a1));
+        const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, a2, a3));
+        const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, a0, a1));
+        const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, a2, a3));
+        float* to = out + p * width + j;
+        hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, to);
+        hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, to + width);
+        hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, to + 2 * width);
+        hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, to + 3 * width);
+      }
     }
-    for (std::size_t p = whole; p < k; ++p)
-      for (std::size_t i = j; i < j + 4; ++i) out[p * width + i] = rows[i][p];
   }
+  for (std::size_t p = whole; p < k; ++p)
+    for (std::size_t j = 0; j < done; ++j) out[p * width + j] = rows[j][p];
 #endif
-  for (; j < width; ++j)
+  for (std::size_t j = done; j < width; ++j)
     for (std::size_t p = 0; p < k; ++p) out[p * width + j] = j < count ? rows[j][p] : 0.0f;
 }
 
