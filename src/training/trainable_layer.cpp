@@ -5,6 +5,7 @@
 #include "kernels/compute_pool.h"
 #include "kernels/simd/activation.h"
 #include "kernels/simd/attention.h"
+#include "kernels/simd/convert.h"
 #include "kernels/simd/norm.h"
 #include "kernels/simd/rope.h"
 #include "kernels/simd/train_ops.h"
@@ -33,11 +34,40 @@ void sum_rows(std::size_t rows, std::size_t n, std::vector<float>* total, const 
 
 std::vector<float>* gradient(Parameter* p) { return p ? &p->grad : nullptr; }
 
+// Memory that passes through all layers use in turn.
+struct Temporaries {
+  Scratch normed, act, wide, dnormed, dact, dattended, attention;
+};
+
+Temporaries& temporaries() {
+  thread_local Temporaries memory;
+  return memory;
+}
+
+// Gates and what they open are kept as they are or as bfloat16.
+struct KeptRows {
+  float* rows;
+  std::size_t width;
+  bool half;
+
+  std::uint16_t* half_row(std::size_t i) const { return reinterpret_cast<std::uint16_t*>(rows) + i * width; }
+  void put(std::size_t i, const float* row) const {
+    if (half) simd::f32_to_bf16(row, width, half_row(i));
+  }
+  const float* get(std::size_t i, float* out) const {
+    if (!half) return rows + i * width;
+    simd::bf16_to_f32(half_row(i), width, out);
+    return out;
+  }
+};
+
 }  // namespace
 
-void norm_rows(const TrainableNorm& norm, float eps, const float* x, std::size_t rows, std::size_t n,
-               float* y) {
-  for_rows(rows, [&](std::size_t i) { simd::rms_norm(x + i * n, norm.weight.data(), eps, n, y + i * n); });
+LateRows normed_rows(const TrainableNorm& norm, float eps, const float* x, std::size_t n, float* y) {
+  return {y, [&norm, eps, x, n](std::size_t begin, std::size_t end, float* out) {
+            for (std::size_t i = begin; i < end; ++i, out += n)
+              simd::rms_norm(x + i * n, norm.weight.data(), eps, n, out);
+          }};
 }
 
 void norm_rows_backward(const TrainableNorm& norm, float eps, const float* x, const float* dy,
@@ -60,24 +90,25 @@ void TrainableLayer::refresh() {
   if (k_norm) attention.k_norm = k_norm->value;
 }
 
-void TrainableLayer::reserve(LayerActivations& a, std::size_t rows) const {
+void TrainableLayer::reserve(LayerActivations& a, const PassRows& pass) const {
+  const std::size_t rows = pass.rows, gates = gate_up.out_features();
   const std::size_t plain =
       attention.q_norm.empty() ? 0 : (attention.heads + attention.kv_heads) * attention.head_dim;
   struct Part {
     float** to;
     std::size_t width;
   };
-  const Part parts[] = {{&a.input, hidden()},
-                        {&a.plain, plain},
-                        {&a.qkv, qkv.out_features()},
-                        {&a.log_sums, attention.heads},
-                        {&a.attended, output.in_features()},
-                        {&a.middle, hidden()},
-                        {&a.gate_up, gate_up.out_features()},
-                        {&a.h[0], qkv.ranks()},
-                        {&a.h[1], output.ranks()},
-                        {&a.h[2], gate_up.ranks()},
-                        {&a.h[3], down.ranks()}};
+  const Part parts[] = {
+      {&a.plain, plain},
+      {&a.qkv, qkv.out_features()},
+      {&a.log_sums, attention.heads},
+      {&a.attended, output.in_features()},
+      {&a.middle, hidden()},
+      {&a.gate_up, pass.options.bf16 ? (gates + 1) / 2 : std::max(gates, qkv.out_features())},
+      {&a.h[0], qkv.ranks()},
+      {&a.h[1], output.ranks()},
+      {&a.h[2], gate_up.ranks()},
+      {&a.h[3], down.ranks()}};
   std::size_t width = 0;
   for (const Part& part : parts) width += part.width;
   float* at = a.memory.get<float>(rows * width);
@@ -131,59 +162,72 @@ void TrainableLayer::rotate_back(const PassRows& pass, const LayerActivations& a
 }
 
 void TrainableLayer::forward(const PassRows& pass, LayerActivations& a, float* out) const {
-  thread_local Scratch normed_memory, act_memory;
+  Temporaries& memory = temporaries();
   const std::size_t rows = pass.rows, wide = down.in_features();
-  float* normed = normed_memory.get<float>(rows * hidden());
-  norm_rows(attention_norm, norm_eps, a.input, rows, hidden(), normed);
-  qkv.forward(pass.options, normed, rows, nullptr, a.qkv, a.h[0]);
+  float* normed = memory.normed.get<float>(rows * hidden());
+  qkv.forward(pass.options, normed_rows(attention_norm, norm_eps, a.input, hidden(), normed), rows, nullptr,
+              a.qkv, a.h[0]);
   rotate(pass, a);
   packed_attention(attention, pass.sequences, rows, a.qkv, a.attended, a.log_sums, pass.options.bf16);
-  output.forward(pass.options, a.attended, rows, a.input, a.middle, a.h[1]);
+  output.forward(pass.options, {a.attended}, rows, a.input, a.middle, a.h[1]);
 
-  norm_rows(mlp_norm, norm_eps, a.middle, rows, hidden(), normed);
-  gate_up.forward(pass.options, normed, rows, nullptr, a.gate_up, a.h[2]);
-  float* act = act_memory.get<float>(rows * wide);
-  for_rows(rows, [&](std::size_t i) {
-    const float* gate = a.gate_up + i * 2 * wide;
-    simd::swiglu(gate, gate + wide, wide, act + i * wide);
-  });
-  down.forward(pass.options, act, rows, a.middle, out, a.h[3]);
+  const KeptRows kept{a.gate_up, 2 * wide, pass.options.bf16};
+  float* gates = kept.half ? memory.wide.get<float>(rows * kept.width) : a.gate_up;
+  gate_up.forward(pass.options, normed_rows(mlp_norm, norm_eps, a.middle, hidden(), normed), rows, nullptr,
+                  gates, a.h[2]);
+  const auto activate = [&](std::size_t begin, std::size_t end, float* act) {
+    for (std::size_t i = begin; i < end; ++i, act += wide) {
+      const float* gate = gates + i * kept.width;
+      simd::swiglu(gate, gate + wide, wide, act);
+      kept.put(i, gate);
+    }
+  };
+  down.forward(pass.options, {memory.act.get<float>(rows * wide), activate}, rows, a.middle, out, a.h[3]);
 }
 
-void TrainableLayer::backward(const PassRows& pass, const LayerActivations& a, float* d, bool last) {
-  thread_local Scratch normed_memory, act_memory, dact_memory, dwide_memory, dnormed_memory, dattended_memory,
-      attention_memory;
+void TrainableLayer::backward(const PassRows& pass, LayerActivations& a, float* d, bool last) {
+  Temporaries& memory = temporaries();
   const std::size_t rows = pass.rows, wide = down.in_features(), n = hidden();
-  float* act = act_memory.get<float>(rows * wide);
-  float* dact = dact_memory.get<float>(rows * wide);
-  float* dwide = dwide_memory.get<float>(rows * std::max(2 * wide, qkv.out_features()));
-  float* normed = normed_memory.get<float>(rows * n);
-  float* dnormed = dnormed_memory.get<float>(rows * n);
-  const auto gate_of = [&](std::size_t i) { return a.gate_up + i * 2 * wide; };
-  for_rows(rows, [&](std::size_t i) { simd::swiglu(gate_of(i), gate_of(i) + wide, wide, act + i * wide); });
-  // DoRA overwrites what it is given, and d is still the residual's.
-  const auto given = [&](const TrainableLinear& linear) {
-    if (linear.has_dora()) std::copy_n(d, rows * n, dnormed);
-    return linear.has_dora() ? dnormed : d;
+  const KeptRows kept{a.gate_up, 2 * wide, pass.options.bf16};
+  // Gradients take the place of what they are gradients of, and those of q, k and v follow them there.
+  float* dwide =
+      kept.half ? memory.wide.get<float>(rows * std::max(kept.width, qkv.out_features())) : a.gate_up;
+  float* act = memory.act.get<float>(rows * wide);
+  float* dact = memory.dact.get<float>(rows * wide);
+  float* normed = memory.normed.get<float>(rows * n);
+  float* dnormed = memory.dnormed.get<float>(rows * n);
+  const auto activate = [&](std::size_t begin, std::size_t end, float* out) {
+    thread_local Scratch row;
+    for (std::size_t i = begin; i < end; ++i, out += wide) {
+      const float* gate = kept.get(i, row.get<float>(kept.width));
+      simd::swiglu(gate, gate + wide, wide, out);
+    }
   };
-  down.backward(pass.options, act, a.h[3], rows, given(down), dact);
-  for_rows(rows, [&](std::size_t i) {
-    float* to = dwide + i * 2 * wide;
-    simd::swiglu_backward(gate_of(i), gate_of(i) + wide, dact + i * wide, wide, to, to + wide);
-  });
-  norm_rows(mlp_norm, norm_eps, a.middle, rows, n, normed);
-  gate_up.backward(pass.options, normed, a.h[2], rows, dwide, dnormed);
+  const auto activate_backward = [&](std::size_t begin, std::size_t end, float* out) {
+    for (std::size_t i = begin; i < end; ++i, out += kept.width) {
+      const float* gate = kept.get(i, out);
+      simd::swiglu_backward(gate, gate + wide, dact + i * wide, wide, out, out + wide);
+    }
+  };
+  // DoRA overwrites what it is given, and d is still the residual's.
+  const auto given = [&](const TrainableLinear& linear) -> LateRows {
+    if (linear.has_dora()) std::copy_n(d, rows * n, dnormed);
+    return {linear.has_dora() ? dnormed : d};
+  };
+  down.backward(pass.options, {act, activate}, a.h[3], rows, given(down), dact);
+  gate_up.backward(pass.options, normed_rows(mlp_norm, norm_eps, a.middle, n, normed), a.h[2], rows,
+                   {dwide, activate_backward}, dnormed);
   norm_rows_backward(mlp_norm, norm_eps, a.middle, dnormed, rows, n, d);
 
-  float* dattended = dattended_memory.get<float>(rows * output.in_features());
-  output.backward(pass.options, a.attended, a.h[1], rows, given(output), dattended);
+  float* dattended = memory.dattended.get<float>(rows * output.in_features());
+  output.backward(pass.options, {a.attended}, a.h[1], rows, given(output), dattended);
   packed_attention_backward(attention, pass.sequences, rows, a.qkv, a.attended, a.log_sums, dattended, dwide,
-                            attention_memory.get<float>(packed_attention_floats(attention, rows)),
+                            memory.attention.get<float>(packed_attention_floats(attention, rows)),
                             pass.options.bf16);
   rotate_back(pass, a, dwide);
-  norm_rows(attention_norm, norm_eps, a.input, rows, n, normed);
   const bool stop = last && !attention_norm.parameter;
-  qkv.backward(pass.options, normed, a.h[0], rows, dwide, stop ? nullptr : dnormed);
+  qkv.backward(pass.options, normed_rows(attention_norm, norm_eps, a.input, n, normed), a.h[0], rows, {dwide},
+               stop ? nullptr : dnormed);
   if (!stop) norm_rows_backward(attention_norm, norm_eps, a.input, dnormed, rows, n, d);
 }
 

@@ -26,16 +26,16 @@ struct TrainableNorm {
   Parameter* parameter = nullptr;
 };
 
-/// What the forward pass keeps: 5 to 10 floats a row for each of the layer's widths.
+/// What the forward pass keeps of a layer, and the backward pass uses up.
 struct LayerActivations {
   Scratch memory;
-  float* input;     ///< [rows, hidden]
+  float* input;     ///< [rows, hidden], the caller's
   float* plain;     ///< with norms on heads: queries and keys before them [rows, (heads + kv) * d]
   float* qkv;       ///< rotated, [rows, (heads + 2 kv) * d]
   float* log_sums;  ///< [heads, rows]
   float* attended;  ///< [rows, heads * d]
   float* middle;    ///< [rows, hidden], after attention
-  float* gate_up;   ///< [rows, 2 * intermediate]
+  float* gate_up;   ///< [rows, 2 * intermediate], in bfloat16 where products are of 16 bits
   float* h[4];      ///< LoRA's x Aᵀ of qkv, output, gate_up and down
 };
 
@@ -52,13 +52,13 @@ class TrainableLayer {
   /// DoRA's norms and the values of trained norms. Before the first pass and after each step.
   void refresh();
 
-  /// Lays out `a` for so many rows; `input` may be filled afterwards.
-  void reserve(LayerActivations& a, std::size_t rows) const;
-  /// From a.input to out [rows, hidden], filling a.
+  /// Lays out all of `a` but its input.
+  void reserve(LayerActivations& a, const PassRows& pass) const;
+  /// From a.input to out [rows, hidden], which may be a.input, filling a.
   void forward(const PassRows& pass, LayerActivations& a, float* out) const;
   /// Turns d [rows, hidden], the gradient of the result, into that of a.input (unless `last`: nothing below
   /// wants it), and adds to the parameters' gradients.
-  void backward(const PassRows& pass, const LayerActivations& a, float* d, bool last);
+  void backward(const PassRows& pass, LayerActivations& a, float* d, bool last);
 
  private:
   void rotate(const PassRows& pass, LayerActivations& a) const;
@@ -66,9 +66,8 @@ class TrainableLayer {
   std::size_t hidden() const { return down.out_features(); }
 };
 
-/// Row by row: y = rms_norm(x).
-void norm_rows(const TrainableNorm& norm, float eps, const float* x, std::size_t rows, std::size_t n,
-               float* y);
+/// Row by row rms_norm(x), made in y.
+LateRows normed_rows(const TrainableNorm& norm, float eps, const float* x, std::size_t n, float* y);
 /// dx += its gradient; the parameter's gradient too, where there is one.
 void norm_rows_backward(const TrainableNorm& norm, float eps, const float* x, const float* dy,
                         std::size_t rows, std::size_t n, float* dx);

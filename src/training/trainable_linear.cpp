@@ -32,31 +32,35 @@ void for_column_blocks(std::size_t columns, const F& f) {
                               });
 }
 
-// LoRA's thin products stay f32: register tiles of 16-bit products would be mostly empty.
+// Rows of LoRA's thin products that are worked on together. They stay f32: register tiles of 16-bit products
+// would be mostly empty.
+constexpr std::size_t kThinRows = 24;
+
 template <typename F>
-void to_rank(std::size_t rows, const F& f) {
-  constexpr std::size_t kRows = 24;
-  compute_pool().parallel_for((rows + kRows - 1) / kRows, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin * kRows; i < std::min(rows, end * kRows); i += kRows)
-      f(i, std::min(kRows, rows - i));
+void for_thin_rows(std::size_t rows, const F& f) {
+  const std::size_t blocks = (rows + kThinRows - 1) / kThinRows;
+  compute_pool().parallel_for(blocks, 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t b = begin; b < end; ++b) f(b * kThinRows, std::min(rows, (b + 1) * kThinRows));
   });
 }
 
-// out [rank, n] += tᵀ · y, summed by blocks of rows in order.
+// All rows, now.
+void fill(LateRows& x, std::size_t rows, std::size_t width) {
+  if (!x.fill) return;
+  for_thin_rows(rows,
+                [&](std::size_t begin, std::size_t end) { x.fill(begin, end, x.data + begin * width); });
+  x.fill = {};
+}
+
+// out [rank, n] += tᵀ · y for up to kThinRows rows.
 void add_outer(const float* t, std::size_t t_stride, std::size_t rank, const float* y, std::size_t y_stride,
                std::size_t rows, std::size_t n, float* out) {
-  constexpr std::size_t kRows = 32, kColumns = 96;
   thread_local Scratch memory;
   float* transposed = memory.get<float>(rank * rows);
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t r = 0; r < rank; ++r) transposed[r * rows + i] = t[i * t_stride + r];
-  compute_pool().parallel_for((n + kColumns - 1) / kColumns, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t c = begin * kColumns; c < std::min(n, end * kColumns); c += kColumns)
-      for (std::size_t i = 0; i < rows; i += kRows)
-        simd::lora_expand(DType::f32, reinterpret_cast<const std::byte*>(y + i * y_stride + c), y_stride,
-                          std::min(kRows, rows - i), transposed + i, rows, rank, std::min(kColumns, n - c),
-                          out + c, n);
-  });
+  simd::lora_expand(DType::f32, reinterpret_cast<const std::byte*>(y), y_stride, rows, transposed, rows, rank,
+                    n, out, n);
 }
 
 }  // namespace
@@ -117,9 +121,8 @@ void TrainableLinear::refresh() {
   }
 }
 
-const float* TrainableLinear::dropped(const PassOptions& pass, const float* x, std::size_t rows,
-                                      Scratch& memory) const {
-  if (!pass.dropout || dropout_ == 0) return x;
+float* TrainableLinear::dropped(const PassOptions& pass, float* x, std::size_t rows, Scratch& memory) const {
+  if (!drops(pass)) return x;
   const std::size_t k = in_features();
   float* out = memory.get<float>(rows * k);
   const std::uint64_t key = mix_bits(pass.random ^ mix_bits(place_));
@@ -162,20 +165,23 @@ void TrainableLinear::multiply_gain(float* y, std::size_t rows) const {
   for_rows(rows, [&](std::size_t i) { simd::multiply(y + i * n, gain.data(), n); });
 }
 
-void TrainableLinear::forward(const PassOptions& pass, const float* x, std::size_t rows,
+void TrainableLinear::forward(const PassOptions& pass, const LateRows& late, std::size_t rows,
                               const float* residual, float* y, float* h) const {
   thread_local Scratch memory, product_memory;
   const std::size_t k = in_features(), n = out_features();
+  LateRows x = late;
+  if (drops(pass) || ranks_ == 0) fill(x, rows, k);
   if (ranks_ > 0) {
-    const float* in = dropped(pass, x, rows, memory);
-    to_rank(rows, [&](std::size_t begin, std::size_t count) {
+    const float* in = dropped(pass, x.data, rows, memory);
+    for_thin_rows(rows, [&](std::size_t begin, std::size_t end) {
+      if (x.fill) x.fill(begin, end, x.data + begin * k);
       for (const Segment& s : segments_)
-        if (s.lora) shrink(s, s.lora->a, in + begin * k, k, k, count, h + begin * ranks_);
+        if (s.lora) shrink(s, s.lora->a, in + begin * k, k, k, end - begin, h + begin * ranks_);
     });
   }
   if (dora_) {  // the gain multiplies the product alone
     float* z = product_memory.get<float>(rows * n);
-    product(pass, x, rows, h, false, z);
+    product(pass, x.data, rows, h, false, z);
     multiply_gain(z, rows);
     add_residual(residual, rows, y);
     for_rows(rows, [&](std::size_t i) { simd::add(y + i * n, z + i * n, n); });
@@ -183,7 +189,7 @@ void TrainableLinear::forward(const PassOptions& pass, const float* x, std::size
   }
   const bool start = residual || !bias_.empty();
   if (start) add_residual(residual, rows, y);
-  product(pass, x, rows, h, start, y);
+  product(pass, x.data, rows, h, start, y);
 }
 
 // y = residual + bias.
@@ -218,19 +224,53 @@ void TrainableLinear::backward_dora(const PassOptions& pass, const float* x, con
   multiply_gain(dy, rows);
 }
 
-// dh = scale * dy B, and the gradients of A and B.
-void TrainableLinear::backward_lora(const float* x, const float* h, std::size_t rows, const float* dy,
+// dh = scale * dy B, and the gradients of A and B, for which x and dy are read once. Parts of the rows, the
+// same for any number of threads, sum by themselves, and their sums are added in order.
+void TrainableLinear::backward_lora(const LateRows& x, const float* h, std::size_t rows, const LateRows& dy,
                                     float* dh) {
+  constexpr std::size_t kMostParts = 32, kSumBlock = 2048;
+  thread_local Scratch memory;
   const std::size_t k = in_features(), n = out_features();
-  to_rank(rows, [&](std::size_t begin, std::size_t count) {
-    for (const Segment& s : segments_)
-      if (s.lora) shrink(s, s.lora->b, dy + begin * n + s.begin, n, s.n, count, dh + begin * ranks_);
-  });
+  const std::size_t blocks = std::max((rows + kThinRows - 1) / kThinRows, std::size_t{1});
+  const std::size_t part = (blocks + kMostParts - 1) / kMostParts * kThinRows;
+  const std::size_t parts = (rows + part - 1) / part;
+  std::vector<Parameter*> factors;
+  std::size_t width = 0;
   for (Segment& s : segments_) {
     if (!s.lora) continue;
-    LoraParameters& l = *s.lora;
-    add_outer(h + s.rank_begin, ranks_, l.rank(), dy + s.begin, n, rows, s.n, l.b.grad.data());
-    add_outer(dh + s.rank_begin, ranks_, l.rank(), x, k, rows, k, l.a.grad.data());
+    factors.insert(factors.end(), {&s.lora->b, &s.lora->a});
+    width += s.lora->b.size() + s.lora->a.size();
+  }
+  float* sums = memory.get<float>(parts * width);
+  compute_pool().parallel_for(parts, 1, [&](std::size_t first, std::size_t last) {
+    thread_local Scratch row_memory;
+    float* made = row_memory.get<float>(kThinRows * k);
+    std::fill(sums + first * width, sums + last * width, 0.0f);
+    for (std::size_t i = first * part; i < std::min(rows, last * part); i += kThinRows) {
+      const std::size_t count = std::min(kThinRows, rows - i);
+      if (dy.fill) dy.fill(i, i + count, dy.data + i * n);
+      if (x.fill) x.fill(i, i + count, made);
+      const float* of_x = x.fill ? made : x.data + i * k;
+      float* to = sums + i / part * width;
+      for (const Segment& s : segments_) {
+        if (!s.lora) continue;
+        const std::size_t rank = s.lora->rank();
+        const float* of_y = dy.data + i * n + s.begin;
+        shrink(s, s.lora->b, of_y, n, s.n, count, dh + i * ranks_);
+        add_outer(h + i * ranks_ + s.rank_begin, ranks_, rank, of_y, n, count, s.n, to);
+        to += rank * s.n;
+        add_outer(dh + i * ranks_ + s.rank_begin, ranks_, rank, of_x, k, count, k, to);
+        to += rank * k;
+      }
+    }
+  });
+  const float* of_factor = sums;
+  for (Parameter* factor : factors) {
+    compute_pool().parallel_for(factor->size(), kSumBlock, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t p = 0; p < parts; ++p)
+        simd::add(&factor->grad[begin], of_factor + p * width + begin, end - begin);
+    });
+    of_factor += factor->size();
   }
 }
 
@@ -251,18 +291,21 @@ void TrainableLinear::backward_weights(const PassOptions& pass, const float* x, 
   }
 }
 
-void TrainableLinear::backward(const PassOptions& pass, const float* x, const float* h, std::size_t rows,
-                               float* dy, float* dx) {
+void TrainableLinear::backward(const PassOptions& pass, LateRows x, const float* h, std::size_t rows,
+                               LateRows dy, float* dx) {
   thread_local Scratch dh_memory, drop_memory, through_memory;
   const std::size_t k = in_features(), n = out_features();
-  backward_weights(pass, x, rows, dy);
-  if (dora_) backward_dora(pass, x, h, rows, dy);
+  const bool masked = drops(pass), weights = std::ranges::any_of(segments_, &Segment::weight);
+  if (weights || dora_ || masked) fill(x, rows, k);
+  if (weights || dora_ || ranks_ == 0) fill(dy, rows, n);
+  backward_weights(pass, x.data, rows, dy.data);
+  if (dora_) backward_dora(pass, x.data, h, rows, dy.data);
   float* dh = dh_memory.get<float>(rows * ranks_);
-  if (ranks_ > 0) backward_lora(dropped(pass, x, rows, drop_memory), h, rows, dy, dh);
+  if (masked) x.data = dropped(pass, x.data, rows, drop_memory);
+  if (ranks_ > 0) backward_lora(x, h, rows, dy, dh);
   if (!dx) return;
-  const bool masked = pass.dropout && dropout_ > 0 && ranks_ > 0;
   std::vector<GemmTerm> terms, through;
-  terms.push_back({{dy, n, 1}, &weight_, false, n, 0, k});
+  terms.push_back({{dy.data, n, 1}, &weight_, false, n, 0, k});
   std::vector<FloatRows> a;
   a.reserve(segments_.size());
   for (const Segment& s : segments_) {

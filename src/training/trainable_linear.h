@@ -2,6 +2,7 @@
 // DoRA beside them; forward and backward. The only place where training applies LoRA.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -17,6 +18,14 @@ struct PassOptions {
   bool bf16 = false;         ///< 16-bit products (kernels/simd/gemm.h: gemm_half())
   bool dropout = false;      ///< of LoRA's input, in training
   std::uint64_t random = 0;  ///< names the pass: the same number draws the same masks
+};
+
+/// A matrix of activations or gradients whose rows may be made when they are first wanted, so that they are
+/// still in the cache when LoRA's thin products read them.
+struct LateRows {
+  float* data;  ///< [rows, width]
+  /// Writes rows [begin, end) to out [end - begin, width]; on any thread. Empty: they stand in data.
+  std::function<void(std::size_t begin, std::size_t end, float* out)> fill = {};
 };
 
 /// A and B of one matrix: y += scale * (x Aᵀ) Bᵀ.
@@ -64,15 +73,16 @@ class TrainableLinear {
 
   /// y [rows, n] = x Wᵀ + bias + LoRA, plus `residual` unless null, which may be y. h [rows, ranks()] keeps
   /// scale * x Aᵀ for the backward pass.
-  void forward(const PassOptions& pass, const float* x, std::size_t rows, const float* residual, float* y,
+  void forward(const PassOptions& pass, const LateRows& x, std::size_t rows, const float* residual, float* y,
                float* h) const;
   /// Adds to the gradients of the parameters and writes dx [rows, k], unless it is null. Overwrites dy if
-  /// there is a DoRA.
-  void backward(const PassOptions& pass, const float* x, const float* h, std::size_t rows, float* dy,
+  /// there is a DoRA; leaves x.data unfilled where nothing needs it whole.
+  void backward(const PassOptions& pass, LateRows x, const float* h, std::size_t rows, LateRows dy,
                 float* dx);
 
  private:
-  const float* dropped(const PassOptions& pass, const float* x, std::size_t rows, Scratch& memory) const;
+  bool drops(const PassOptions& pass) const { return pass.dropout && dropout_ > 0 && ranks_ > 0; }
+  float* dropped(const PassOptions& pass, float* x, std::size_t rows, Scratch& memory) const;
   void product(const PassOptions& pass, const float* x, std::size_t rows, const float* h, bool accumulate,
                float* y) const;
   void multiply_gain(float* y, std::size_t rows) const;
@@ -80,7 +90,7 @@ class TrainableLinear {
   void backward_dora(const PassOptions& pass, const float* x, const float* h, std::size_t rows, float* dy);
   void shrink(const Segment& segment, const Parameter& factor, const float* x, std::size_t x_stride,
               std::size_t k, std::size_t rows, float* h) const;
-  void backward_lora(const float* x, const float* h, std::size_t rows, const float* dy, float* dh);
+  void backward_lora(const LateRows& x, const float* h, std::size_t rows, const LateRows& dy, float* dh);
   void backward_weights(const PassOptions& pass, const float* x, std::size_t rows, const float* dy);
 
   WeightRows weight_;

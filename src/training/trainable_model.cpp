@@ -113,8 +113,8 @@ BatchLoss TrainableModel::head_loss(const TrainingBatch& batch, const LossOption
     float* logits = logit_memory.get<float>(chunk * vocab);
     float* h = h_memory.get<float>(chunk * head.ranks());
     for (std::size_t i = 0; i < count; ++i) std::copy_n(hidden + rows[begin + i] * n, n, in + i * n);
-    norm_rows(final_norm, spec.norm_eps, in, count, n, normed);
-    head.forward(options.pass, normed, count, nullptr, logits, h);
+    head.forward(options.pass, normed_rows(final_norm, spec.norm_eps, in, n, normed), count, nullptr, logits,
+                 h);
     compute_pool().parallel_for(count, 1, [&](std::size_t first, std::size_t last) {
       for (std::size_t i = first; i < last; ++i) {
         const std::size_t row = rows[begin + i];
@@ -129,7 +129,7 @@ BatchLoss TrainableModel::head_loss(const TrainingBatch& batch, const LossOption
     if (!factor) continue;
     float* dnormed = d_memory.get<float>(chunk * n);
     float* din = din_memory.get<float>(chunk * n);
-    head.backward(options.pass, normed, h, count, logits, dnormed);
+    head.backward(options.pass, {normed}, h, count, {logits}, dnormed);
     std::fill_n(din, count * n, 0.0f);
     norm_rows_backward(final_norm, spec.norm_eps, in, dnormed, count, n, din);
     for (std::size_t i = 0; i < count; ++i) std::copy_n(din + i * n, n, d + rows[begin + i] * n);
@@ -140,35 +140,29 @@ BatchLoss TrainableModel::head_loss(const TrainingBatch& batch, const LossOption
 BatchLoss TrainableModel::run(const TrainingBatch& batch, const LossOptions& options, const float* factor) {
   const PassRows pass = pass_rows(batch, options.pass, spec.inv_freq);
   const std::size_t rows = pass.rows, n = spec.hidden;
-  // A pass that is not kept needs one layer's activations; kept inputs stand in memory of their own.
+  // A pass without a gradient keeps nothing; with checkpoints, one keeps the inputs of layers.
   const bool keep = factor && !options.checkpoint;
-  thread_local Scratch input_memory;
-  float* inputs = factor && options.checkpoint ? input_memory.get<float>(layers.size() * rows * n) : nullptr;
   activations_.resize(keep ? layers.size() : 1);
-  float* out = output_.get<float>(rows * n);
-  embed(batch.tokens, out);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
+  float* inputs = inputs_.get<float>((factor ? layers.size() + 1 : 1) * rows * n);
+  const auto input = [&](std::size_t layer) { return inputs + (factor ? layer : 0) * rows * n; };
+  const auto forward = [&](std::size_t i) {
     LayerActivations& a = activations_[keep ? i : 0];
-    layers[i].reserve(a, rows);
-    std::copy_n(out, rows * n, a.input);
-    if (inputs) std::copy_n(out, rows * n, inputs + i * rows * n);
-    layers[i].forward(pass, a, out);
-  }
+    layers[i].reserve(a, pass);
+    a.input = input(i);
+    layers[i].forward(pass, a, input(i + 1));
+  };
+  embed(batch.tokens, input(0));
+  for (std::size_t i = 0; i < layers.size(); ++i) forward(i);
   float* d = factor ? gradient_.get<float>(rows * n) : nullptr;
   if (d) std::fill_n(d, rows * n, 0.0f);
-  const BatchLoss total = head_loss(batch, options, out, factor, d);
+  const BatchLoss total = head_loss(batch, options, input(layers.size()), factor, d);
   if (!factor) return total;
   const bool to_table = embedding.trained();
   std::size_t lowest = 0;
   while (!to_table && lowest < layers.size() && !layers[lowest].trained()) ++lowest;
   for (std::size_t i = layers.size(); i-- > lowest;) {
-    LayerActivations& a = activations_[keep ? i : 0];
-    if (inputs) {
-      layers[i].reserve(a, rows);
-      std::copy_n(inputs + i * rows * n, rows * n, a.input);
-      layers[i].forward(pass, a, out);
-    }
-    layers[i].backward(pass, a, d, i == lowest && !to_table);
+    if (!keep) forward(i);
+    layers[i].backward(pass, activations_[keep ? i : 0], d, i == lowest && !to_table);
   }
   if (to_table) embed_backward(batch.tokens, d);
   return total;

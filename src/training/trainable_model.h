@@ -59,7 +59,7 @@ class TrainableModel {
                       const float* factor, float* d);
 
   std::deque<LayerActivations> activations_;
-  Scratch output_, gradient_;
+  Scratch inputs_, gradient_;  // of every layer, and what comes out; of the layer at hand
 };
 
 }  // namespace metal_candle

@@ -10,7 +10,7 @@ namespace metal_candle::simd {
 void rms_norm_backward(const float* x, const float* weight, float eps, const float* dy, std::size_t n,
                        float* dx, float* dweight);
 
-/// The gradient of act = silu(gate) * up; `dact` may be `dgate` or `dup`.
+/// The gradient of act = silu(gate) * up; Outputs may be inputs.
 void swiglu_backward(const float* gate, const float* up, const float* dact, std::size_t n, float* dgate,
                      float* dup);
 
