@@ -22,9 +22,11 @@ struct SequenceAttention {
   std::size_t kv_heads = 0;  ///< divides `heads`
   std::size_t head_dim = 0;
   bool causal = false;
-  std::size_t window = 0;                 ///< if > 0: |i - j| < window
-  simd::KvType type = simd::KvType::f32;  ///< of keys and values while they are multiplied
-  const RopeTable* rope = nullptr;        ///< null: no rotation
+  std::size_t window = 0;  ///< if > 0: |i - j| < window
+  /// Of keys and values while they are multiplied. bf16: all of attention in float16 where the CPU can and
+  /// every position sees every other.
+  simd::KvType type = simd::KvType::f32;
+  const RopeTable* rope = nullptr;  ///< null: no rotation
   const float *q_norm = nullptr,
               *k_norm = nullptr;  ///< [head_dim] of an RMSNorm before the rotation; null: none
   float norm_eps = 0;
@@ -32,12 +34,15 @@ struct SequenceAttention {
   std::size_t bias_reach = 0;            ///< sequences are at most bias_reach + 1 long
 
   /// Bytes of the keys and values of one head of a sequence.
-  std::size_t scratch_bytes(std::size_t length) const { return 2 * simd::kv_bytes(type, head_dim, length); }
+  std::size_t scratch_bytes(std::size_t length) const;
 
   /// One kv head of one sequence with its query heads. qkv: [length][(heads + 2 * kv_heads) * head_dim],
   /// whose q and k are normalised and rotated in place; out: [length][heads * head_dim]; scratch: 64-byte
   /// aligned, scratch_bytes(length).
   void attend(float* qkv, std::size_t length, std::size_t kv_head, std::byte* scratch, float* out) const;
+
+ private:
+  bool in_float16(std::size_t length) const;
 };
 
 }  // namespace metal_candle

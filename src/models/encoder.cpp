@@ -64,9 +64,7 @@ void EncoderBuffers::reserve(const Encoder& encoder, std::size_t tokens, std::si
       take(tokens * simd::product_row_bytes(encoder.products(), std::max(hidden, width)));
   const std::size_t activated_at =
       take(tokens * simd::product_row_bytes(encoder.products(), spec.intermediate));
-  head_bytes_ = 0;
-  for (const simd::KvType type : {simd::KvType::f32, simd::KvType::bf16})
-    head_bytes_ = std::max(head_bytes_, round(2 * simd::kv_bytes(type, spec.head_dim, longest)));
+  head_bytes_ = round(encoder.attention_bytes(longest));
   const std::size_t heads_at = take(threads * head_bytes_);
   const std::size_t exact_x_at = take(adapters && spec.pre_norm ? tokens * hidden * sizeof(float) : 0);
   const std::size_t exact_activated_at = take(adapters ? tokens * spec.intermediate * sizeof(float) : 0);
@@ -276,6 +274,13 @@ Encoder::Encoder(EncoderSpec spec, EncoderWeights weights)
       a.bias_reach = spec_.max_length - 1;
     }
   }
+}
+
+std::size_t Encoder::attention_bytes(std::size_t longest) const {
+  std::size_t bytes = 0;
+  for (const EncoderLayer& layer : weights_.layers)
+    bytes = std::max(bytes, layer.attention.scratch_bytes(longest));
+  return bytes;
 }
 
 void Encoder::reserve_positions(std::size_t longest) {

@@ -114,6 +114,8 @@ class Encoder {
   /// A row of the weight that adapters know by this name, as it is multiplied.
   void read_row(WeightId id, std::size_t row, float* out) const;
 
+  /// What a thread needs for the attention of sequences of up to `longest`.
+  std::size_t attention_bytes(std::size_t longest) const;
   /// Makes rotations ready for sequences of `longest`. Not while forward() runs.
   void reserve_positions(std::size_t longest);
 

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/simd/inline.h"
@@ -28,6 +29,19 @@ MC_INLINE __m512 high_half(__m512h x) {
 MC_INLINE __m512h to_half(__m512 low, __m512 high) {
   const __m512i lower = _mm512_castsi256_si512(_mm512_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT));
   return _mm512_castsi512_ph(_mm512_inserti64x4(lower, _mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT), 1));
+}
+
+MC_INLINE __mmask16 first_lanes(std::size_t n) {
+  return static_cast<__mmask16>(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
+
+/// out[i] = factor * x[i], rounded to nearest even.
+MC_INLINE void scale_to_half(const float* x, std::size_t n, float factor, std::uint16_t* out) {
+  for (std::size_t i = 0; i < n; i += 16) {
+    const __mmask16 lanes = first_lanes(n - i);
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), _mm512_set1_ps(factor));
+    _mm256_mask_storeu_epi16(out + i, lanes, _mm512_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
+  }
 }
 
 }  // namespace

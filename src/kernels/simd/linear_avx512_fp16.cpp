@@ -72,10 +72,6 @@ void product(const std::uint16_t* acts, std::size_t acts_stride, const std::uint
       product<W, T, R / 2>(acts, acts_stride, tile, tile_stride, steps, first, rows, out, out_stride);
 }
 
-MC_INLINE __mmask16 first_lanes(std::size_t n) {
-  return static_cast<__mmask16>(n < 16 ? (1u << n) - 1 : 0xffffu);
-}
-
 MC_INLINE float power_of_two(std::uint32_t exponent) {
   const std::uint32_t bits = exponent << 23;
   float out;
@@ -83,18 +79,10 @@ MC_INLINE float power_of_two(std::uint32_t exponent) {
   return out;
 }
 
-void scale_to(const float* x, std::size_t n, float factor, std::uint16_t* out) {
-  for (std::size_t i = 0; i < n; i += 16) {
-    const __mmask16 lanes = first_lanes(n - i);
-    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), _mm512_set1_ps(factor));
-    _mm256_mask_storeu_epi16(out + i, lanes, _mm512_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
-  }
-}
-
 }  // namespace
 
 void half_activations(const float* x, std::size_t n, std::uint16_t* out) {
-  scale_to(x, n, 1 / kHalfDown, out);
+  scale_to_half(x, n, 1 / kHalfDown, out);
 }
 
 void half_row(const float* x, std::size_t n, std::byte* out) {
@@ -108,7 +96,7 @@ void half_row(const float* x, std::size_t n, std::byte* out) {
   if (up > 227) up = 227;  // subnormal values need no more, and 1 / scale stays finite
   const float scale = power_of_two(up), down = power_of_two(254 - up);
   __builtin_memcpy(out, &down, sizeof down);
-  scale_to(x, n, scale, reinterpret_cast<std::uint16_t*>(out + sizeof down));
+  scale_to_half(x, n, scale, reinterpret_cast<std::uint16_t*>(out + sizeof down));
 }
 
 void half_product(DType type, std::size_t k, const std::uint8_t* tile, std::size_t tiles,

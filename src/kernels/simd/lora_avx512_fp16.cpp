@@ -28,7 +28,7 @@ struct Bf16 {
   }
 };
 
-MC_INLINE __mmask32 first_lanes(std::size_t n) { return n < kLanes ? (1u << n) - 1 : 0xffffffffu; }
+MC_INLINE __mmask32 first_words(std::size_t n) { return n < kLanes ? (1u << n) - 1 : 0xffffffffu; }
 
 MC_INLINE float down_of(const std::byte* half_row) {
   float down;
@@ -76,7 +76,7 @@ MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const s
             __builtin_prefetch(a + static_cast<std::size_t>(j + J) * columns + k);
       add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
     }
-    const __mmask32 rest = first_lanes(end - k);
+    const __mmask32 rest = first_words(end - k);
     if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
     MC_UNROLL for (int r = 0; r < R; ++r) {
       const __m128 down = _mm_set1_ps(down_of(x + static_cast<std::size_t>(r) * x_stride));
@@ -168,7 +168,7 @@ void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::s
 void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std::uint16_t* out) {
   const auto* words = reinterpret_cast<const std::uint16_t*>(from);
   for (std::size_t i = 0; i < count; i += kLanes) {
-    const __mmask32 lanes = first_lanes(count - i);
+    const __mmask32 lanes = first_words(count - i);
     const __m512h x = type == DType::bf16 ? Bf16::load(words + i, lanes) : F16::load(words + i, lanes);
     _mm512_mask_storeu_epi16(out + i, lanes, _mm512_castph_si512(x));
   }
