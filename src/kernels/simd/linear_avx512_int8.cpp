@@ -62,6 +62,7 @@ void product(std::size_t runs, std::size_t begin, std::size_t end, const std::ui
 }  // namespace
 
 void int8_activations(const float* x, std::size_t n, Int8Run* out) {
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   for (const float* end = x + n; x < end; x += kRun, ++out) {
     __m512 values[4];
     __m512i largest = _mm512_setzero_si512();
@@ -74,11 +75,12 @@ void int8_activations(const float* x, std::size_t n, Int8Run* out) {
     __builtin_memcpy(&most, &bits, sizeof most);
     out->scale = bits < 0x7f800000u ? most / 127 : most - most;  // NaN
     const __m512 up = _mm512_set1_ps(most > 0x1p-120f ? 127 / most : 0.0f);
-    MC_UNROLL for (int v = 0; v < 4; ++v)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out->q + 16 * v),
-                         _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(values[v], up))));
-    const __m512i sums =
-        _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), _mm512_loadu_si512(out->q));
+    __m512i q[4];
+    MC_UNROLL for (int v = 0; v < 4; ++v) q[v] = _mm512_cvtps_epi32(_mm512_mul_ps(values[v], up));
+    // Packing works within blocks of 16 bytes: of each vector, four codes after another.
+    const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+    _mm512_storeu_si512(out->q, _mm512_permutexvar_epi32(in_order, packed));
+    const __m512i sums = _mm512_add_epi32(_mm512_add_epi32(q[0], q[1]), _mm512_add_epi32(q[2], q[3]));
     out->start = kMagicBits - 128 * _mm512_reduce_add_epi32(sums);
   }
 }
