@@ -9,6 +9,7 @@
 
 #include "kernels/lora.h"
 #include "kernels/packed_linear.h"
+#include "kernels/simd/activation.h"
 #include "kernels/simd/norm.h"
 #include "kernels/simd/product_rows.h"
 #include "kernels/team.h"
@@ -48,10 +49,19 @@ class DensePiece {
   /// Writes them to y [., y_stride] of the whole layer, or adds them.
   void store(float* y, std::size_t y_stride) const { put(y, y_stride, false); }
   void add(float* y, std::size_t y_stride) const { put(y, y_stride, true); }
+  /// Writes their GELU to y of the whole layer.
+  void store_gelu(float* y, std::size_t y_stride) const {
+    simd::gelu_rows(x_, stride, bias_, rows, columns, y + row * y_stride + column, y_stride);
+  }
   /// value[r * stride + c], for the callee to change; what lies between a row's columns and its stride means
   /// nothing. Call it once: it adds the bias.
   float* values() const {
     if (bias_) simd::add_rows(x_, stride, bias_, 0, rows, columns);
+    return x_;
+  }
+  /// The GELU of values(), likewise.
+  float* gelu_values() const {
+    simd::gelu_rows(x_, stride, bias_, rows, columns, x_, stride);
     return x_;
   }
 

@@ -14,10 +14,12 @@ namespace {
 
 constexpr std::size_t kLine = 64;  // bytes; parts of a buffer begin on one
 
-void activate(Activation kind, float* x, std::size_t n) {
-  if (kind == Activation::gelu) return simd::gelu(x, n, x);
-  if (kind == Activation::gelu_tanh) return simd::gelu_tanh(x, n, x);
-  simd::silu(x, n, x);
+// The activations of a piece, in place.
+float* activated(Activation kind, const DensePiece& piece) {
+  if (kind == Activation::gelu) return piece.gelu_values();
+  float* x = piece.values();
+  (kind == Activation::gelu_tanh ? simd::gelu_tanh : simd::silu)(x, piece.rows * piece.stride, x);
+  return x;
 }
 
 // What DenseLayer::apply calls to write y [rows, stride].
@@ -95,7 +97,8 @@ class Encoder::Pass {
         batch_(batch),
         b_(buffers),
         team_(team),
-        adapters_(adapters) {}
+        adapters_(adapters),
+        floats_(simd::product_rows_are_floats(weights_.products)) {}
 
   void run() {
     embed();
@@ -103,7 +106,7 @@ class Encoder::Pass {
       const EncoderLayer& layer = weights_.layers[i];
       multiply_qkv(layer, i);
       attend(layer);
-      add(layer.output, b_.x_, width(), lora({WeightRole::o, index(i)}, b_.attended_, width()));
+      add(layer.output, attended(), width(), lora({WeightRole::o, index(i)}, b_.attended_, width()));
       normalize(layer.attention_norm, layer.mlp_pre_norm);
       multiply_up(layer, i);
       add(layer.down, b_.activated_, spec_.intermediate,
@@ -118,6 +121,12 @@ class Encoder::Pass {
   std::size_t hidden() const { return spec_.hidden; }
   std::size_t width() const { return std::size_t{spec_.heads} * spec_.head_dim; }
   ProductRows product_rows(std::byte* data, std::size_t k) const { return {weights_.products, k, data}; }
+  // Products of floats take hidden_ and attended_ as they are; other ones take x_, which holds one of them.
+  ProductRows input(const LayerNorm& pre_norm) const {
+    const bool as_is = floats_ && pre_norm.weight.empty();
+    return product_rows(as_is ? reinterpret_cast<std::byte*>(b_.hidden_) : b_.x_, hidden());
+  }
+  std::byte* attended() const { return floats_ ? reinterpret_cast<std::byte*>(b_.attended_) : b_.x_; }
   static std::uint32_t index(std::size_t layer) { return static_cast<std::uint32_t>(layer); }
 
   // What adapters do to the layer that is reached by `id`, ready to be applied to the products of x [rows,
@@ -165,13 +174,13 @@ class Encoder::Pass {
   // h = norm(h), x = pre_norm(h), row by row.
   void normalize(const LayerNorm& norm, const LayerNorm& pre_norm) {
     const Team::Share own = team_.share(rows());
-    const ProductRows x = product_rows(b_.x_, hidden());
+    const ProductRows x = input(pre_norm);
     float* normalized = b_.row_ + team_.index * 2 * hidden();
     for (std::size_t r = own.begin; r < own.end; ++r) {
       float* h = b_.hidden_ + r * hidden();
       if (!norm.weight.empty()) apply(norm, h, h);
       if (pre_norm.weight.empty()) {
-        x.store(r, 0, h, hidden());
+        if (!floats_) x.store(r, 0, h, hidden());
       } else {
         if (adapters_) normalized = b_.exact_x_ + r * hidden();
         apply(pre_norm, h, normalized);
@@ -188,7 +197,7 @@ class Encoder::Pass {
 
   void multiply_qkv(const EncoderLayer& layer, std::size_t i) {
     const auto added = lora({WeightRole::q, index(i)}, exact_x(layer.attention_pre_norm), hidden());
-    layer.qkv.apply(product_rows(b_.x_, hidden()), rows(), team_, store_to(b_.qkv_, qkv_width(spec_)),
+    layer.qkv.apply(input(layer.attention_pre_norm), rows(), team_, store_to(b_.qkv_, qkv_width(spec_)),
                     epilogue(added));
     team_.barrier();
   }
@@ -202,6 +211,7 @@ class Encoder::Pass {
                              scratch, b_.attended_ + first * width());
     }
     team_.barrier();
+    if (floats_) return;
     const ProductRows x = product_rows(b_.x_, width());
     const auto [begin, end] = team_.share(rows());
     for (std::size_t r = begin; r < end; ++r) x.store(r, 0, b_.attended_ + r * width(), width());
@@ -213,16 +223,16 @@ class Encoder::Pass {
     // An adapter's gate is what is activated, and its up the other matrix or the only one.
     const std::size_t gate = adapter_place({WeightRole::gate}, 1).segment,
                       up = adapter_place({WeightRole::up}, 1).segment;
-    const ProductRows x = product_rows(b_.x_, hidden()),
-                      out = product_rows(b_.activated_, spec_.intermediate);
+    const ProductRows x = input(layer.mlp_pre_norm), out = product_rows(b_.activated_, spec_.intermediate);
+    const bool as_is = floats_ && spec_.activation == Activation::gelu && !spec_.gated_mlp && !adapters_;
     // A member computes the same columns of both matrices.
     if (spec_.gated_mlp)
       layer.gate.apply(x, rows(), team_, store_to(b_.gate_, spec_.intermediate), epilogue(added, up));
     layer.up.apply(
         x, rows(), team_,
         [&](const DensePiece& piece) {
-          float* values = piece.values();
-          activate(spec_.activation, values, piece.rows * piece.stride);
+          if (as_is) return piece.store_gelu(reinterpret_cast<float*>(b_.activated_), spec_.intermediate);
+          float* values = activated(spec_.activation, piece);
           for (std::size_t r = 0; r < piece.rows; ++r) {
             float* from = values + r * piece.stride;
             const std::size_t at = (piece.row + r) * spec_.intermediate + piece.column;
@@ -250,6 +260,7 @@ class Encoder::Pass {
   EncoderBuffers& b_;
   const Team& team_;
   const EncoderAdapters* adapters_;
+  const bool floats_;
 };
 
 Encoder::Encoder(EncoderSpec spec, EncoderWeights weights)

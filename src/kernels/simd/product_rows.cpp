@@ -43,6 +43,8 @@ std::size_t product_row_bytes(Products kind, std::size_t k) {
   }
 }
 
+bool product_rows_are_floats(Products kind) noexcept { return form_of(kind, 0) == Form::floats; }
+
 void store_product_row(Products kind, std::size_t k, const float* x, std::size_t n, std::size_t column,
                        std::byte* row) {
   switch (form_of(kind, k)) {

@@ -27,6 +27,9 @@ WeightFormat int8_weight_format(std::size_t k) noexcept;
 /// Bytes of a row of k values.
 std::size_t product_row_bytes(Products kind, std::size_t k);
 
+/// Whether a row is the k floats themselves, so that it needs no store_product_row().
+bool product_rows_are_floats(Products kind) noexcept;
+
 /// Columns [column, column + n) of a row of k values that begins at `row`. column: a multiple of 64; n too,
 /// unless it ends the row.
 void store_product_row(Products kind, std::size_t k, const float* x, std::size_t n, std::size_t column,
