@@ -1,6 +1,7 @@
 // Measures what the machine can do at most: read bandwidth and arithmetic peaks with 1..N threads, as JSON.
 //     limits [THREADS]          the best of many short runs: what the machine does when nobody disturbs it
-//     limits --read THREADS     GB/s read over about a second: what it does now, to hold beside a decoding run
+//     limits --read THREADS     GB/s read over about a second: what it does now, to hold beside a decoding
+//     run
 // Not a kernel benchmark: registers and streams only. Build: c++ -O3 -march=native -std=c++20 -pthread
 // limits.cpp
 
@@ -22,9 +23,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRounds = 60;  // short ones, the best counts: a busy machine interrupts long ones
-constexpr size_t kBytesPerThread = size_t{128} << 20;  // far beyond any last-level cache share
-constexpr int kAccumulators = 16;                      // hides a latency of 8 cycles at two a cycle
+constexpr int kRounds = 60;      // short ones, the best counts: a busy machine interrupts long ones
+constexpr int kReadRounds = 16;  // of more than a cache of 260 MiB, that is, longer ones
+constexpr size_t kBytes = size_t{1} << 30;  // of all threads
+constexpr int kAccumulators = 16;           // hides a latency of 8 cycles at two a cycle
 constexpr long kSteps = 400'000;
 
 #ifdef __AVX512F__
@@ -48,17 +50,17 @@ void keep(Vector& value) {
 }
 
 struct Rate {
-  double best = 0, mean = 0;  // of kRounds, units a second
+  double best = 0, mean = 0;  // of the rounds, units a second
 };
 
-/// Runs `work(thread)` kRounds times on `threads` threads at once. The workers read the clock themselves: a
+/// Runs `work(thread)` `rounds` times on `threads` threads at once. The workers read the clock themselves: a
 /// coordinator would wait for a core.
-Rate measure(int threads, double units, const std::function<void(int)>& work) {
+Rate measure(int rounds, int threads, double units, const std::function<void(int)>& work) {
   std::barrier gate(threads);
   std::vector<Clock::time_point> starts(threads), ends(threads);
   double least = 1e9, sum = 0;
   const auto run = [&](int t) {
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       gate.arrive_and_wait();
       starts[t] = Clock::now();
       work(t);
@@ -78,20 +80,20 @@ Rate measure(int threads, double units, const std::function<void(int)>& work) {
   for (int t = 1; t < threads; ++t) others.emplace_back(run, t);
   run(0);
   for (auto& thread : others) thread.join();
-  return {threads * units / least, kRounds * threads * units / sum};
+  return {threads * units / least, rounds * threads * units / sum};
 }
 
 Rate read_bandwidth(int threads) {
-  constexpr size_t kCount = kBytesPerThread / sizeof(Words);
+  const size_t bytes = kBytes / static_cast<size_t>(threads) / 4096 * 4096, count = bytes / sizeof(Words);
   std::vector<Words*> buffers(threads);
   for (auto& buffer : buffers) {
-    buffer = static_cast<Words*>(std::aligned_alloc(4096, kBytesPerThread));
+    buffer = static_cast<Words*>(std::aligned_alloc(4096, bytes));
     if (buffer == nullptr) std::abort();
-    std::fill_n(reinterpret_cast<char*>(buffer), kBytesPerThread, 1);
+    std::fill_n(reinterpret_cast<char*>(buffer), bytes, 1);
   }
-  const Rate rate = measure(threads, kBytesPerThread, [&](int t) {
+  const Rate rate = measure(kReadRounds, threads, static_cast<double>(bytes), [&](int t) {
     Words sums[8] = {};
-    for (size_t i = 0; i < kCount; i += 8) {
+    for (size_t i = 0; i < count; i += 8) {
       for (int k = 0; k < 8; ++k) sums[k] += buffers[t][i + k];
     }
     for (auto& sum : sums) keep(sum);
@@ -115,7 +117,7 @@ double peak(int threads, double operations, Operand operand, Step step) {
     }
     for (auto& sum : sums) keep(sum);
   };
-  return measure(threads, operations * kAccumulators * kSteps, work).best;
+  return measure(kRounds, threads, operations * kAccumulators * kSteps, work).best;
 }
 
 double f32_peak(int threads) {
@@ -156,8 +158,8 @@ int main(int argc, char** argv) {
     char line[256];
     std::snprintf(line, sizeof line,
                   "%s\"%d\":{\"read_gb_s\":%.2f,\"f32_gflops\":%.1f,\"bf16_gflops\":%.1f,\"int8_gops\":%.1f}",
-                  threads > 1 ? "," : "", threads, read_bandwidth(threads).best / 1e9, f32_peak(threads) / 1e9,
-                  bf16_peak(threads) / 1e9, int8_peak(threads) / 1e9);
+                  threads > 1 ? "," : "", threads, read_bandwidth(threads).best / 1e9,
+                  f32_peak(threads) / 1e9, bf16_peak(threads) / 1e9, int8_peak(threads) / 1e9);
     out += line;
   }
   std::puts((out + "}").c_str());

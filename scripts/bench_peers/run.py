@@ -1,7 +1,7 @@
 """`make bench-peers`: measures our program and its peers in turns on the same files, and writes
 docs/benchmarks.md and its drawings.
 
-    python3 scripts/bench_peers/run.py [--rounds N] [--models A,B] [--quick] [--out FILE]
+    python3 scripts/bench_peers/run.py [--rounds N] [--models A,B] [--quick] [--only KINDS] [--out FILE]
 
 Each cell is measured --rounds times by every program in turn, so that a change of the machine touches all alike;
 the median is shown. The limit of a decoded token is the read bandwidth, measured for a second in the same turn (a
@@ -57,6 +57,8 @@ def measure(peer, model, kind, size, threads):
         return None if slow and size > 0 else peer.decode(model, size, 4 if peer.name == "mlx-lm" else 32 if big else 64, threads)
     if kind == "batch":
         return None if slow else peer.batch(model, size, 16 if big else 32, threads)
+    if kind == "cold":  # of the process: files are in the page cache, whoever read them last
+        peer.cold(model, threads)
     return getattr(peer, kind)(model, threads)
 
 
@@ -84,6 +86,10 @@ def machine_limits(rounds=3):
     return best
 
 
+def key(row):
+    return row["model"], row["kind"], row["size"], row["threads"]
+
+
 def machine_name():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "") \
         if pathlib.Path("/proc/cpuinfo").exists() else platform.processor()
@@ -106,6 +112,7 @@ def main():
     parser.add_argument("--models", help="comma-separated substrings of model names")
     parser.add_argument("--peers", help="comma-separated names; default: all that are built")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", help="comma-separated kinds of rows (decode, cold, ...); the last run's others are kept")
     parser.add_argument("--out", default=ROOT / "docs/benchmarks.md")
     options = parser.parse_args()
 
@@ -116,10 +123,13 @@ def main():
     names = [n for n in names if n in facts]
     chosen = [p for p in peers.ALL if not options.peers or p.name in options.peers.split(",")]
     limits = machine_limits()
-    rows = []
+    last = json.loads((peers.CACHE / "results.json").read_text())["rows"] if options.only else []
+    rows = {key(row): row for row in last}
     for model in names:
         present = [p for p in chosen if p.available(model)]
         for kind, size, threads in cells(model, options.quick):
+            if options.only and kind not in options.only.split(","):
+                continue
             figures, reads = {p.name: [] for p in present}, []
             for _ in range(options.rounds):
                 if kind in ("decode", "batch"):
@@ -138,9 +148,9 @@ def main():
                 "figures": {name: statistics.median(v) for name, v in figures.items() if v},
                 "spread": {name: [min(v), max(v)] for name, v in figures.items() if v},
             }  # fmt: skip
-            rows.append(row)
+            rows[key(row)] = row
             print(report.line(row, [p.name for p in chosen]), flush=True)
-        write(rows, limits, chosen, options)  # after each model: a run of hours may be cut short
+        write(list(rows.values()), limits, chosen, options)  # after each model: a run of hours may be cut short
     print(f"wrote {options.out}")
 
 
