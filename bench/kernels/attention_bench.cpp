@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/simd/attention.h"
+#include "rates.h"
 
 namespace {
 
@@ -55,7 +56,8 @@ void decode(benchmark::State& state) {
              length - 1, length, {h.out.data(), group * dim, dim});
     }
   }
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * count * 2 * h.bytes));
+  metal_candle::report_rate(state, "GB/s", 1e-9 * static_cast<double>(count * 2 * h.bytes), "read_gb_s",
+                            static_cast<unsigned>(state.threads()));
 }
 
 void prompt(benchmark::State& state) {
@@ -69,9 +71,8 @@ void prompt(benchmark::State& state) {
   // Useful work only: the causal half, two products of 2 * dim operations a (query, key) pair.
   const double pairs =
       static_cast<double>(group) * static_cast<double>(length) * static_cast<double>(length + 1) / 2;
-  state.counters["FLOPS"] =
-      benchmark::Counter(pairs * 4 * static_cast<double>(dim) * static_cast<double>(state.iterations()),
-                         benchmark::Counter::kIsRate);
+  metal_candle::report_rate(state, "GFLOPS", pairs * 4e-9 * static_cast<double>(dim), "f32_gflops",
+                            static_cast<unsigned>(state.threads()));
 }
 
 void store(benchmark::State& state) {

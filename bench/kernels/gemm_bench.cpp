@@ -3,8 +3,10 @@
 
 #include <vector>
 
+#include "kernels/compute_pool.h"
 #include "kernels/gemm.h"
 #include "kernels/weight_rows.h"
+#include "rates.h"
 
 namespace metal_candle {
 namespace {
@@ -27,8 +29,7 @@ void step(benchmark::State& state) {
   std::vector<float> y(m * out);
   const GemmTerm term{{x.data(), in, 1}, &weight, !backward, in, 0, out};
   for (auto _ : state) gemm({m, out, {&term, 1}, y.data(), out, false, state.range(4) != 0});
-  state.counters["GFLOPS"] = benchmark::Counter(2e-9 * static_cast<double>(m * n * k),
-                                                benchmark::Counter::kIsIterationInvariantRate);
+  report_rate(state, "GFLOPS", 2e-9 * static_cast<double>(m * n * k), "f32_gflops", compute_pool().size());
 }
 BENCHMARK(step)
     ->UseRealTime()

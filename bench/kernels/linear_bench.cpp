@@ -1,6 +1,6 @@
 // The packed linear alone: decoding (1 row) from memory in GB/s of weights, prompts in GOPS, packing in GB/s.
 // Threads take tiles in turn, as kernels/linear does; compare with bench/limits. Run with --benchmark_filter,
-// and METAL_CANDLE_SIMD to choose a target.
+// METAL_CANDLE_SIMD to choose a target, METAL_CANDLE_LIMITS (rates.h) for shares of the limit.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "core/thread_pool.h"
 #include "kernels/simd/linear.h"
+#include "rates.h"
 
 namespace {
 
@@ -17,7 +18,7 @@ using namespace metal_candle;
 using namespace metal_candle::simd;
 
 constexpr std::size_t kRowBlock = 96;                  // rows a thread multiplies with a tile at a time
-constexpr std::size_t kCold = std::size_t{160} << 20;  // bytes of weights that no cache holds
+constexpr std::size_t kCold = std::size_t{640} << 20;  // bytes of weights that no cache holds
 
 const std::vector<WeightFormat> kFormats = {DType::q4_0,
                                             DType::q4_1,
@@ -43,7 +44,10 @@ std::string label(const WeightFormat& f) {
 std::vector<std::byte> random_tiles(const WeightFormat& format, std::size_t k, std::size_t tiles) {
   std::vector<std::byte> out(tiles * packed_tile_bytes(format, k));
   std::mt19937 random(1);
-  for (std::byte& b : out) b = static_cast<std::byte>(random() & 0x37);
+  std::byte* const first = out.data();
+  const std::size_t some = std::min<std::size_t>(out.size(), 1 << 20);
+  for (std::size_t i = 0; i < some; ++i) first[i] = static_cast<std::byte>(random() & 0x37);
+  for (std::size_t i = some; i < out.size(); ++i) first[i] = first[i - some];
   return out;
 }
 
@@ -78,8 +82,7 @@ void decode(benchmark::State& state, WeightFormat format, std::size_t k, unsigne
       }
     });
   }
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(weights.size()) * 1e-9,
-                                              benchmark::Counter::kIsIterationInvariantRate);
+  report_rate(state, "GB/s", static_cast<double>(weights.size()) * 1e-9, "read_gb_s", threads);
 }
 
 void prompt(benchmark::State& state, WeightFormat format, std::size_t m, std::size_t n, std::size_t k,
@@ -99,8 +102,9 @@ void prompt(benchmark::State& state, WeightFormat format, std::size_t m, std::si
       }
     });
   }
-  state.counters["GOPS"] = benchmark::Counter(2e-9 * static_cast<double>(m * n * k),
-                                              benchmark::Counter::kIsIterationInvariantRate);
+  const bool dense = format.bits == 0 && !is_quantized(format.type);
+  report_rate(state, "GOPS", 2e-9 * static_cast<double>(m * n * k), dense ? "f32_gflops" : "int8_gops",
+              threads);
 }
 
 void pack(benchmark::State& state, WeightFormat format, std::size_t k) {
@@ -117,8 +121,7 @@ void pack(benchmark::State& state, WeightFormat format, std::size_t k) {
     format.bits ? pack_affine_tile(format, k, affine, tile.data()) : pack_tile(format, k, rows, tile.data());
     benchmark::ClobberMemory();
   }
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(row.size()) * 1e-9,
-                                              benchmark::Counter::kIsIterationInvariantRate);
+  report_rate(state, "GB/s", static_cast<double>(row.size()) * 1e-9, "read_gb_s", 1);
 }
 
 void prepare(benchmark::State& state, WeightFormat format, std::size_t k) {
@@ -128,8 +131,7 @@ void prepare(benchmark::State& state, WeightFormat format, std::size_t k) {
     prepare_activations(format, x.data(), k, out.data());
     benchmark::ClobberMemory();
   }
-  state.counters["GB/s"] =
-      benchmark::Counter(static_cast<double>(4 * k) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  report_rate(state, "GB/s", static_cast<double>(4 * k) * 1e-9, "read_gb_s", 1);
 }
 
 bool register_all() {
