@@ -1,9 +1,8 @@
 // Measures what the machine can do at most: read bandwidth and arithmetic peaks with 1..N threads, as JSON.
 //     limits [THREADS]          the best of many short runs: what the machine does when nobody disturbs it
-//     limits --read THREADS     GB/s read over about a second: what it does now, to hold beside a decoding
-//     run
-// Not a kernel benchmark: registers and streams only. Build: c++ -O3 -march=native -std=c++20 -pthread
-// limits.cpp
+//     limits --read THREADS     GB/s read over about a second: what it does now, beside a decoding run
+// Not a kernel benchmark: registers and streams only.
+// Build: c++ -O3 -march=native -std=c++20 -pthread limits.cpp
 
 #include <algorithm>
 #include <barrier>

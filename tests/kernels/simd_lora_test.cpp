@@ -108,11 +108,9 @@ TEST(SimdLora, ARowsResultDoesNotDependOnTheOthers) {
 
 // ---- float16 ---------------------------------------------------------------------------------------
 
-constexpr bool kHalf = kHasLoraHalf;
-
 std::vector<std::byte> half_rows(const std::vector<float>& x, std::size_t n) {
   std::vector<std::byte> out(x.size() / n * half_row_bytes(n));
-  if constexpr (kHalf)
+  if constexpr (kHasLoraHalf)
     for (std::size_t i = 0; i < x.size() / n; ++i) half_row(&x[i * n], n, &out[i * half_row_bytes(n)]);
   return out;
 }
@@ -123,7 +121,7 @@ constexpr double kHalfTolerance = 0x1p-9;
 
 TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
   if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
-  if constexpr (kHalf)
+  if constexpr (kHasLoraHalf)
     for (const DType type : {DType::f16, DType::bf16})
       for (const std::size_t k : {1, 31, 32, 33, 576, 4896})
         for (const std::size_t rank : {1, 3, 8, 13})
@@ -152,7 +150,7 @@ TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
 
 TEST(SimdLoraHalf, ExpandOfEveryRemainder) {
   if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
-  if constexpr (kHalf)
+  if constexpr (kHasLoraHalf)
     for (const DType type : {DType::f16, DType::bf16})
       for (const std::size_t rank : {1, 4, 64, 129, 300})
         for (const std::size_t rows : {1, 3, 16, 21}) {

@@ -127,8 +127,7 @@ void attend_rows(const AttentionParams& params, const float* q, std::size_t q_st
   for (std::size_t r = 0; r < rows; ++r) {
     const __m512 by = _mm512_set1_ps(kHalfDown / s.weight[r]);
     for (std::size_t d = 0; d < dim; d += 16) {
-      const auto lanes = static_cast<__mmask16>(dim - d < 16 ? (1u << (dim - d)) - 1 : 0xffffu);
-      _mm512_mask_storeu_ps(out + r * out_stride + d, lanes,
+      _mm512_mask_storeu_ps(out + r * out_stride + d, first_lanes(dim - d),
                             _mm512_mul_ps(_mm512_load_ps(s.sum + r * width + d), by));
     }
   }

@@ -6,40 +6,15 @@
 // where rounding both operands to bfloat16 costs sqrt(2) * 2^-9; the three additions make it 7% more. Values
 // below 2^-18 of their row's or panel's largest lose bits, below 2^-28 they are lost: less than one rounding
 // of the largest.
-#include <immintrin.h>
-
-#include <cstdint>
-
 #include "kernels/simd/gemm_avx512.h"
-#include "kernels/simd/inline.h"
+#include "kernels/simd/half_avx512.h"
 
 namespace metal_candle::simd {
 namespace {
 
 constexpr int kRows = 12, kColumns = 64;
 constexpr std::size_t kRun = 32, kGroup = 4 * kRun;
-// Largest values below 2^4: kGroup products stay below 2^15, and float16 ends at 2^16.
-constexpr int kTop = 4;
-
-MC_INLINE __m512i magnitude(__m512 x) {
-  return _mm512_and_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
-}
-
-struct Scale {
-  float up, down;  // powers of two, each the other's inverse
-};
-
-// For values of which `largest` holds the bits of the greatest magnitude: afterwards below 2^kTop.
-MC_INLINE Scale scale_for(std::uint32_t largest) {
-  std::uint32_t exponent = largest >> 23;
-  if (exponent == 255) return {1, 1};  // infinity and NaN go through
-  if (exponent < 8) exponent = 8;
-  const std::uint32_t up = static_cast<std::uint32_t>(253 + kTop) - exponent, down = 254 - up;
-  Scale out;
-  const std::uint32_t bits[2] = {up << 23, down << 23};
-  __builtin_memcpy(&out, bits, sizeof out);
-  return out;
-}
+static_assert(kGroup << 2 * kTop < 1u << 16, "sums of kGroup products are finite in float16");
 
 // The float16 in both halves of a word each: one 32-bit broadcast then fills a vector, for which a 16-bit one
 // needs a second instruction.

@@ -35,6 +35,35 @@ MC_INLINE __mmask16 first_lanes(std::size_t n) {
   return static_cast<__mmask16>(n < 16 ? (1u << n) - 1 : 0xffffu);
 }
 
+/// A scaled operand's largest value is below 2^kTop.
+constexpr int kTop = 4;
+
+MC_INLINE __m512i magnitude(__m512 x) {
+  return _mm512_and_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+struct Scale {
+  float up, down;  // powers of two, each the other's inverse
+};
+
+/// For values of which `largest` holds the bits of the greatest magnitude: afterwards below 2^kTop.
+MC_INLINE Scale scale_for(std::uint32_t largest) {
+  std::uint32_t exponent = largest >> 23;
+  if (exponent == 255) return {1, 1};  // infinity and NaN go through
+  if (exponent < 8) exponent = 8;
+  const std::uint32_t up = static_cast<std::uint32_t>(253 + kTop) - exponent, down = 254 - up;
+  Scale out;
+  const std::uint32_t bits[2] = {up << 23, down << 23};
+  __builtin_memcpy(&out, bits, sizeof out);
+  return out;
+}
+
+/// Neither NaN nor infinity in either.
+MC_INLINE bool finite(__m512 low, __m512 high) {
+  constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
+  return (_mm512_fpclass_ps_mask(low, kNanOrInfinite) | _mm512_fpclass_ps_mask(high, kNanOrInfinite)) == 0;
+}
+
 /// out[i] = factor * x[i], rounded to nearest even.
 MC_INLINE void scale_to_half(const float* x, std::size_t n, float factor, std::uint16_t* out) {
   for (std::size_t i = 0; i < n; i += 16) {

@@ -72,13 +72,6 @@ void product(const std::uint16_t* acts, std::size_t acts_stride, const std::uint
       product<W, T, R / 2>(acts, acts_stride, tile, tile_stride, steps, first, rows, out, out_stride);
 }
 
-MC_INLINE float power_of_two(std::uint32_t exponent) {
-  const std::uint32_t bits = exponent << 23;
-  float out;
-  __builtin_memcpy(&out, &bits, sizeof out);
-  return out;
-}
-
 }  // namespace
 
 void half_activations(const float* x, std::size_t n, std::uint16_t* out) {
@@ -88,15 +81,11 @@ void half_activations(const float* x, std::size_t n, std::uint16_t* out) {
 void half_row(const float* x, std::size_t n, std::byte* out) {
   __m512i largest = _mm512_setzero_si512();
   for (std::size_t i = 0; i < n; i += 16) {
-    const __m512 size = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_lanes(n - i), x + i));
-    largest = _mm512_max_epu32(largest, _mm512_castps_si512(size));
+    largest = _mm512_max_epu32(largest, magnitude(_mm512_maskz_loadu_ps(first_lanes(n - i), x + i)));
   }
-  const std::uint32_t exponent = _mm512_reduce_max_epu32(largest) >> 23;  // of 2, plus 127
-  std::uint32_t up = exponent == 0 || exponent == 255 ? 127 - 4 : 127 + 130 - exponent;
-  if (up > 227) up = 227;  // subnormal values need no more, and 1 / scale stays finite
-  const float scale = power_of_two(up), down = power_of_two(254 - up);
-  __builtin_memcpy(out, &down, sizeof down);
-  scale_to_half(x, n, scale, reinterpret_cast<std::uint16_t*>(out + sizeof down));
+  const Scale scale = scale_for(_mm512_reduce_max_epu32(largest));
+  __builtin_memcpy(out, &scale.down, sizeof scale.down);
+  scale_to_half(x, n, scale.up, reinterpret_cast<std::uint16_t*>(out + sizeof scale.down));
 }
 
 void half_product(DType type, std::size_t k, const std::uint8_t* tile, std::size_t tiles,
@@ -125,8 +114,7 @@ bool half_rescale(float* out, float factor) {
   const __m512 high = _mm512_mul_ps(_mm512_loadu_ps(out + 16), _mm512_set1_ps(factor));
   _mm512_storeu_ps(out, low);
   _mm512_storeu_ps(out + 16, high);
-  constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
-  return (_mm512_fpclass_ps_mask(low, kNanOrInfinite) | _mm512_fpclass_ps_mask(high, kNanOrInfinite)) == 0;
+  return finite(low, high);
 }
 
 }  // namespace metal_candle::simd

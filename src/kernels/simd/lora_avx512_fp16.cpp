@@ -149,8 +149,7 @@ void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::s
     for (int r = 0; r < R; ++r) {
       const std::byte* from = t + static_cast<std::size_t>(r) * t_stride;
       float* to = y + static_cast<std::size_t>(r) * y_stride;
-      constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
-      if (_mm512_fpclass_ps_mask(low[r], kNanOrInfinite) | _mm512_fpclass_ps_mask(high[r], kNanOrInfinite)) {
+      if (!finite(low[r], high[r])) {
         expand_exactly<W>(b, rank, from, to);
         continue;
       }
