@@ -80,6 +80,10 @@ struct Avx2 {
     return _mm256_and_si256(a, _mm256_set1_epi8(mask));
   }
   template <int value>
+  static MC_INLINE B add_to_all(B a) {
+    return _mm256_add_epi8(a, _mm256_set1_epi8(static_cast<char>(value)));
+  }
+  template <int value>
   static MC_INLINE B add_bits(B a, const Byte* p) {
     const B spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const B bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201u));

@@ -80,6 +80,10 @@ struct Avx512 {
     return _mm512_and_si512(a, _mm512_set1_epi8(mask));
   }
   template <int value>
+  static MC_INLINE B add_to_all(B a) {
+    return _mm512_add_epi8(a, _mm512_set1_epi8(static_cast<char>(value)));
+  }
+  template <int value>
   static MC_INLINE B add_bits(B a, const Byte* p) {
     std::uint64_t mask;
     __builtin_memcpy(&mask, p, sizeof mask);

@@ -55,12 +55,6 @@ MC_INLINE void prefetch(const Byte* p) {
   }
 }
 
-/// A float of 2^23 to 2^24 counts in ones: integer sums that begin at the bits of kMagic are kMagic + sum as
-/// floats, without a conversion. No sum of 32 products leaves its binade.
-constexpr float kMagic = 0x1.8p23f;
-constexpr int kMagicBits = 0x4b400000;
-static_assert(32 * 127 * (255 + 128) < 1 << 22);
-
 // ---- Weights: where a block's codes and scales come from ----------------------------------------
 
 /// Straight from a packed tile. `lane` is the first output of a vector.
@@ -162,13 +156,39 @@ struct ExpandedWeights {
   }
 };
 
-/// Codes of 2 to 6 bits share one where their number does not matter.
+/// What widening adds to the codes of a format: where any unsigned code will do, all that have an offset get
+/// the one whose sums activations bring along.
 template <class Isa, class Traits>
-using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin,
-                                   Isa::kPairs || Traits::kBits == 8 ? Traits::kBits : 6, Traits::kOffset,
+constexpr int added_to_codes() {
+  return Isa::kWideIsUnsigned && Traits::kOffset != 0 ? kWideOffset - Traits::kOffset : 0;
+}
+
+/// Bits of a widened code, of which there are as few kinds as the instructions allow.
+template <class Isa, class Traits>
+constexpr int expanded_bits() {
+  if (Isa::kWideIsUnsigned) return 8;
+  return Isa::kPairs || Traits::kBits == 8 ? Traits::kBits : 6;
+}
+
+template <class Isa, class Traits>
+using ExpandedOf = ExpandedWeights<Isa, Traits::kGroups, Traits::kHasMin, expanded_bits<Isa, Traits>(),
+                                   Traits::kOffset + added_to_codes<Isa, Traits>(),
                                    PackedWeights<Isa, Traits>::kShortScales>;
 
 // ---- Quantized products -------------------------------------------------------------------------
+
+/// What the products of a block, or of half a block, begin at: base − excess · Σq.
+template <class Isa, int base, int excess, int groups, int group>
+MC_INLINE typename Isa::I start(const ActBlock& x) {
+  if constexpr (excess == 0) {
+    return base == 0 ? Isa::zero_i() : Isa::set_i(base);
+  } else if constexpr (base == kMagicBits && excess == kWideOffset && groups == 1) {
+    return Isa::set_i(x.start);
+  } else {
+    const int minus_sum = groups == 1 ? x.minus_half[0] + x.minus_half[1] : x.minus_half[group];
+    return Isa::set_i(base + minus_sum * excess);
+  }
+}
 
 /// Adds one block of 32 inputs to the float sums of R rows × V vectors of outputs.
 template <class Isa, class W, int R, int V>
@@ -191,9 +211,8 @@ MC_INLINE void add_block(const typename W::Super (&super)[V], const Byte* sub, i
     constexpr int g = decltype(group)::value;
     I dots[R][V];
     MC_UNROLL for (int r = 0; r < R; ++r) {
-      const int minus_sum = W::kGroups == 1 ? row(r)->minus_sum : row(r)->minus_half[g];
-      const I start = kBase + kExcess == 0 ? Isa::zero_i() : Isa::set_i(kBase + minus_sum * kExcess);
-      MC_UNROLL for (int v = 0; v < V; ++v) dots[r][v] = start;
+      const I first = start<Isa, kBase, kExcess, W::kGroups, g>(*row(r));
+      MC_UNROLL for (int v = 0; v < V; ++v) dots[r][v] = first;
     }
     [[maybe_unused]] I pairs[R][V];
     unroll<kSteps>([&](auto step) MC_LAMBDA_INLINE {
@@ -297,8 +316,10 @@ void expand(const WeightFormat& format, std::size_t k, const Byte* tile, Byte* o
           }
         });
         unroll<8>([&](auto s) MC_LAMBDA_INLINE {
-          Isa::store(out + E::kHeaderBytes + 128 * s.value + 4 * lane,
-                     W::template codes<decltype(s)::value>(sub, lane));
+          typename Isa::B codes = W::template codes<decltype(s)::value>(sub, lane);
+          if constexpr (constexpr int more = added_to_codes<Isa, Traits>(); more != 0)
+            codes = Isa::template add_to_all<more>(codes);
+          Isa::store(out + E::kHeaderBytes + 128 * s.value + 4 * lane, codes);
         });
       }
     }

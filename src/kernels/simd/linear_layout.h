@@ -12,13 +12,24 @@ namespace metal_candle::simd {
 
 inline constexpr int kTile = 32;  ///< outputs of a tile; kTileRows of linear.h
 
-/// 32 activations. Sums are of the integer codes; negated because they cancel a code offset.
+/// A float of 2^23 to 2^24 counts in ones: integer sums that begin at the bits of kMagic are kMagic + sum as
+/// floats, without a conversion. No sum of 32 products leaves its binade.
+inline constexpr float kMagic = 0x1.8p23f;
+inline constexpr int kMagicBits = 0x4b400000;
+static_assert(32 * 127 * (255 + 128) < 1 << 22);
+
+/// Offset of the codes that a tile is widened to, where an instruction takes unsigned ones of any size.
+inline constexpr int kWideOffset = 128;
+
+/// 32 activations. Sums are of the integer codes; negated because they cancel a code offset. What the
+/// products of widened tiles begin at lies ready: from memory to all lanes costs nothing, from a register a
+/// shuffle.
 struct ActBlock {
   std::int8_t q[32];
   float scale;                 ///< value = scale · q
   float sum;                   ///< scale · Σq
-  std::int32_t minus_sum;      ///< −Σq
-  std::int16_t minus_half[2];  ///< of elements 0-15 and 16-31
+  std::int32_t start;          ///< kMagicBits − kWideOffset · Σq
+  std::int16_t minus_half[2];  ///< −Σq of elements 0-15 and 16-31
 };
 static_assert(sizeof(ActBlock) == 48);
 
