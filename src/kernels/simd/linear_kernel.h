@@ -329,40 +329,60 @@ void expand(const WeightFormat& format, std::size_t k, const Byte* tile, Byte* o
 
 // ---- Dense products -----------------------------------------------------------------------------
 
+constexpr int kStretch = 8;  ///< inputs that dense_rows() takes in one go
+
+/// What a group of rows asks for while it is multiplied, so that no weight waits for L3: so many lines of the
+/// next tile before every stretch.
+struct Ahead {
+  const Byte* next = nullptr;
+  int lines = 0;
+};
+
 template <class Isa, DType type, int R>
-void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, float* out,
-                std::size_t out_stride) {
+void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, Ahead ahead,
+                float* out, std::size_t out_stride) {
   using F = typename Isa::F;
-  constexpr int V = Isa::vectors(R);
-  constexpr int kSize = type == DType::f32 ? 4 : 2;
+  constexpr int V = Isa::vectors(R), kFours = (R + 3) / 4;
+  constexpr int kSize = type == DType::f32 ? 4 : 2, kStep = type == DType::bf16 ? 4 : kSize;
   for (int lane = 0; lane < kTile; lane += V * Isa::kLanes) {
     F sums[R][V];
     clear<Isa>(sums);
-    const auto add = [&](std::size_t i, const F(&w)[V]) MC_LAMBDA_INLINE {
+    const Byte* weights = tile + kStep * lane;
+    // A pointer for four rows, which the compiler must not see through: one for each row leaves no register.
+    const Byte* four[kFours];
+    MC_UNROLL for (int f = 0; f < kFours; ++f) {
+      four[f] = acts + 4 * f * stride;
+      asm("" : "+r"(four[f]));
+    }
+    const auto input = [&](auto index) MC_LAMBDA_INLINE {
+      constexpr int i = decltype(index)::value;
+      const Byte* p = weights + (type == DType::bf16 ? 64 * (i / 2 * 2) : kSize * kTile * i);
+      if constexpr (R <= 2) prefetch<kSize * V * Isa::kLanes>(p);
+      F w[V];
+      MC_UNROLL for (int v = 0; v < V; ++v) {
+        const Byte* at = p + v * kStep * Isa::kLanes;
+        if constexpr (type == DType::bf16)
+          w[v] = i % 2 == 0 ? Isa::load_bf16_even(at) : Isa::load_bf16_odd(at);
+        else
+          w[v] = type == DType::f32 ? Isa::load_f32(at) : Isa::load_f16(at);
+      }
       MC_UNROLL for (int r = 0; r < R; ++r) {
-        const F x = Isa::set_f(reinterpret_cast<const float*>(acts + r * stride)[i]);
+        const F x = Isa::set_f(reinterpret_cast<const float*>(four[r / 4] + r % 4 * stride)[i]);
         MC_UNROLL for (int v = 0; v < V; ++v) sums[r][v] = Isa::fma(w[v], x, sums[r][v]);
       }
     };
-    for (std::size_t i = 0; i < k; ++i) {
-      F w[V];
-      if constexpr (type == DType::bf16) {
-        const Byte* p = tile + 64 * i + 4 * lane;  // i even
-        if constexpr (R <= 2) prefetch<4 * V * Isa::kLanes>(p);
-        MC_UNROLL for (int v = 0; v < V; ++v) w[v] = Isa::load_bf16_even(p + v * 4 * Isa::kLanes);
-        add(i, w);
-        if (++i == k) break;
-        MC_UNROLL for (int v = 0; v < V; ++v) w[v] = Isa::load_bf16_odd(p + v * 4 * Isa::kLanes);
-      } else {
-        const Byte* p = tile + kSize * (kTile * i + lane);
-        if constexpr (R <= 2) prefetch<kSize * V * Isa::kLanes>(p);
-        MC_UNROLL for (int v = 0; v < V; ++v) {
-          const Byte* at = p + v * kSize * Isa::kLanes;
-          w[v] = kSize == 4 ? Isa::load_f32(at) : Isa::load_f16(at);
-        }
-      }
-      add(i, w);
+    const auto inputs = [&](auto count) MC_LAMBDA_INLINE {
+      constexpr int n = decltype(count)::value;
+      unroll<n>(input);
+      weights += kSize * kTile * n;
+      MC_UNROLL for (int f = 0; f < kFours; ++f) four[f] += sizeof(float) * n;
+    };
+    for (std::size_t n = k / kStretch; n > 0; --n) {
+      for (int l = 0; l < ahead.lines; ++l, ahead.next += 64) __builtin_prefetch(ahead.next, 0, 2);
+      inputs(Int<kStretch>{});
     }
+    for (std::size_t n = k % kStretch / 2; n > 0; --n) inputs(Int<2>{});
+    if (k % 2 > 0) input(Int<0>{});
     store<Isa>(sums, out + lane, out_stride);
   }
 }
@@ -370,8 +390,16 @@ void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t s
 template <class Isa, DType type, int R = Isa::kDenseRows>
 void dense_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, std::size_t rows,
                    float* out, std::size_t out_stride) {
+  Ahead ahead;
+  constexpr int kPasses = kTile / (Isa::vectors(R) * Isa::kLanes);  // of a group over the tile
+  const std::size_t stretches = k / kStretch * kPasses;
+  if (R > 2 && R == Isa::kDenseRows && rows >= 2 * R && stretches > 0) {
+    const std::size_t bytes = dense_tile_bytes(type, k), parts = 64 * stretches * (rows / R);
+    ahead = {tile + bytes, static_cast<int>((bytes + parts - 1) / parts)};
+  }
   for (; rows >= R; rows -= R, acts += R * stride, out += R * out_stride) {
-    dense_rows<Isa, type, R>(k, tile, acts, stride, out, out_stride);
+    dense_rows<Isa, type, R>(k, tile, acts, stride, ahead, out, out_stride);
+    ahead.next += 64 * stretches * ahead.lines;
   }
   if constexpr (R > 1) {
     if (rows > 0) dense_product<Isa, type, next_rows(R)>(k, tile, acts, stride, rows, out, out_stride);
