@@ -213,6 +213,11 @@ void run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scra
   }
 }
 
+void Scaled(const float* x, float by, std::size_t n, float* out) {
+  const V32 factor = hn::Set(F32(), by);
+  map(x, n, out, [factor](V32 v) { return hn::Mul(v, factor); });
+}
+
 void Run(const AttentionParams& params, const KvHead& kv, std::size_t rows, Scratch& s) {
   switch (kv.type) {
     case KvType::f32: return run<KvType::f32>(params, kv, rows, s);
@@ -248,13 +253,14 @@ namespace metal_candle::simd {
 namespace {
 HWY_EXPORT(Run);
 HWY_EXPORT(MergeParts);
+HWY_EXPORT(Scaled);
 
 /// Query vector `row` of the scratch: scaled copy of q, an empty sum, and the keys that `position` sees.
 void start_row(const AttentionParams& params, const float* q, std::size_t position, std::size_t begin,
                std::size_t end, std::size_t row, Scratch& s) {
   const std::size_t dim = kv_dim(params.head_dim);
   float* to = s.q + row * kLead;
-  for (std::size_t i = 0; i < params.head_dim; ++i) to[i] = params.scale * q[i];
+  HWY_DYNAMIC_DISPATCH(Scaled)(q, params.scale, params.head_dim, to);
   std::fill(to + params.head_dim, to + dim, 0.0f);
   std::fill(s.sum + row * kLead, s.sum + row * kLead + dim, 0.0f);
   s.max[row] = kNone;
@@ -311,8 +317,7 @@ void attend(const AttentionParams& params, const KvHead& stored, HeadRows<const 
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t row = (begin + i) / params.group, head = (begin + i) % params.group;
       float* to = out.data + row * out.row_stride + head * out.head_stride;
-      const float by = 1.0f / s.weight[i];
-      for (std::size_t k = 0; k < params.head_dim; ++k) to[k] = s.sum[i * kLead + k] * by;
+      HWY_DYNAMIC_DISPATCH(Scaled)(s.sum + i * kLead, 1.0f / s.weight[i], params.head_dim, to);
     }
   }
 }

@@ -25,6 +25,7 @@ std::size_t paired_offset(KvType type, std::size_t x, std::size_t y, std::size_t
 
 const void* narrowed(KvType type, const float* x, std::size_t head_dim, PackedRow& row) {
   const std::size_t dim = kv_dim(head_dim);
+  if (type == KvType::f32 && dim == head_dim) return x;
   std::memcpy(row.wide, x, head_dim * sizeof(float));
   std::memset(row.wide + head_dim, 0, (dim - head_dim) * sizeof(float));
   if (type == KvType::f32) return row.wide;
