@@ -31,7 +31,7 @@ struct AttentionSequence {
   std::size_t first_row = 0;
   std::size_t rows = 0;
   std::size_t position = 0;  ///< of the first row; the cache holds this many positions already
-  bool exact = true;         ///< false: a 16-bit cache may be multiplied in bf16, for speed
+  bool exact = true;         ///< false: a 16-bit cache may be multiplied in 16 bits, for speed
 };
 
 /// What all layers of one forward pass share. Immutable once built; kept alive by the graph.

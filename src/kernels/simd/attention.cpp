@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/simd/attention_avx512_bf16.h"
+#include "kernels/simd/attention_avx512_fp16.h"
 #include "kernels/simd/target.h"
 
 #undef HWY_DISABLED_TARGETS
@@ -255,6 +256,20 @@ HWY_EXPORT(Run);
 HWY_EXPORT(MergeParts);
 HWY_EXPORT(Scaled);
 
+struct Range {
+  std::size_t begin, end;
+};
+
+/// The keys of [begin, end) that `position` sees.
+Range seen_by(const AttentionParams& params, std::size_t position, std::size_t begin, std::size_t end) {
+  if (params.window > 0) {
+    begin = std::max(begin, position + 1 > params.window ? position + 1 - params.window : 0);
+    if (!params.causal) end = std::min(end, position + params.window);
+  }
+  if (params.causal) end = std::min(end, position + 1);
+  return {begin, std::max(begin, end)};
+}
+
 /// Query vector `row` of the scratch: scaled copy of q, an empty sum, and the keys that `position` sees.
 void start_row(const AttentionParams& params, const float* q, std::size_t position, std::size_t begin,
                std::size_t end, std::size_t row, Scratch& s) {
@@ -266,13 +281,9 @@ void start_row(const AttentionParams& params, const float* q, std::size_t positi
   s.max[row] = kNone;
   s.weight[row] = 0;
   s.bias[row] = params.relative_bias == nullptr ? nullptr : params.relative_bias - position;
-  if (params.window > 0) {
-    begin = std::max(begin, position + 1 > params.window ? position + 1 - params.window : 0);
-    if (!params.causal) end = std::min(end, position + params.window);
-  }
-  if (params.causal) end = std::min(end, position + 1);
-  s.begin[row] = begin;
-  s.end[row] = std::max(begin, end);
+  const Range seen = seen_by(params, position, begin, end);
+  s.begin[row] = seen.begin;
+  s.end[row] = seen.end;
 }
 
 /// The cache as bf16, keys [begin, end) of it: itself or a copy, good until the thread's next call.
@@ -296,30 +307,81 @@ KvHead as_bf16(const KvHead& kv, [[maybe_unused]] std::size_t head_dim, [[maybe_
   return kv;
 }
 
+/// What attend is asked for. A vector is a head of the group in a row: row * group + head.
+struct Call {
+  const AttentionParams& params;
+  HeadRows<const float> q;
+  std::size_t first, length;
+  HeadRows<float> out;
+
+  std::size_t position(std::size_t vector) const { return first + vector / params.group; }
+  template <class T>
+  T* at(const HeadRows<T>& in, std::size_t vector) const {
+    return in.data + vector / params.group * in.row_stride + vector % params.group * in.head_stride;
+  }
+};
+
+/// In f32, or bf16 if s.rounded: up to kMaxRows vectors.
+void attend_vectors(const Call& call, const KvHead& kv, const std::size_t* vectors, std::size_t count,
+                    Scratch& s) {
+  for (std::size_t i = 0; i < count; ++i)
+    start_row(call.params, call.at(call.q, vectors[i]), call.position(vectors[i]), 0, call.length, i, s);
+  HWY_DYNAMIC_DISPATCH(Run)(call.params, kv, count, s);
+  for (std::size_t i = 0; i < count; ++i) {
+    HWY_DYNAMIC_DISPATCH(Scaled)
+    (s.sum + i * kLead, 1.0f / s.weight[i], call.params.head_dim, call.at(call.out, vectors[i]));
+  }
+}
+
+bool in_float16([[maybe_unused]] const AttentionParams& params, [[maybe_unused]] KvType type) {
+#if HWY_ARCH_X86_64
+  return type == KvType::f16 && params.softcap <= 0 && params.relative_bias == nullptr &&
+         active_target() == SimdTarget::avx512_fp16;
+#else
+  return false;
+#endif
+}
+
+/// Vectors [begin, begin + count), kHalfLanes at most, in float16; returns those that need f32, as bits.
+std::uint32_t attend_half([[maybe_unused]] const Call& call, [[maybe_unused]] const KvHead& kv,
+                          [[maybe_unused]] std::size_t begin, std::size_t count) {
+#if HWY_ARCH_X86_64
+  HalfLane lanes[kHalfLanes];
+  for (std::size_t i = 0; i < count; ++i) {
+    const Range seen = seen_by(call.params, call.position(begin + i), 0, call.length);
+    lanes[i] = {call.at(call.q, begin + i), call.at(call.out, begin + i), seen.begin, seen.end};
+  }
+  return half_attend_cached(call.params, kv.keys, kv.values, lanes, count);
+#else
+  return ~0u;
+#endif
+}
+
 }  // namespace
 
 void attend(const AttentionParams& params, const KvHead& stored, HeadRows<const float> q, std::size_t rows,
             std::size_t first, std::size_t length, HeadRows<float> out, bool exact) {
+  const Call call{params, q, first, length, out};
   Scratch s;
-  const bool half = stored.type == KvType::f16 || stored.type == KvType::bf16;
-  s.rounded = !exact && half && active_target() == SimdTarget::avx512_bf16;
-  const std::size_t begin_key =
-      params.window > 0 && first + 1 > params.window ? first + 1 - params.window : 0;
-  const KvHead kv = s.rounded ? as_bf16(stored, params.head_dim, begin_key, length) : stored;
+  const bool half = !exact && in_float16(params, stored.type);
+  const bool narrow = stored.type == KvType::f16 || stored.type == KvType::bf16;
+  s.rounded = !exact && narrow && active_target() == SimdTarget::avx512_bf16;
+  const KvHead kv =
+      s.rounded ? as_bf16(stored, params.head_dim, seen_by(params, first, 0, length).begin, length) : stored;
+  std::size_t waiting[kMaxRows], n = 0;
   const std::size_t vectors = rows * params.group;
-  for (std::size_t begin = 0; begin < vectors; begin += kMaxRows) {
-    const std::size_t count = std::min(kMaxRows, vectors - begin);
+  for (std::size_t begin = 0; begin < vectors; begin += kHalfLanes) {
+    const std::size_t count = std::min(kHalfLanes, vectors - begin);
+    const std::uint32_t left = half ? attend_half(call, stored, begin, count) : ~0u;
     for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t row = (begin + i) / params.group, head = (begin + i) % params.group;
-      start_row(params, q.data + row * q.row_stride + head * q.head_stride, first + row, 0, length, i, s);
-    }
-    HWY_DYNAMIC_DISPATCH(Run)(params, kv, count, s);
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t row = (begin + i) / params.group, head = (begin + i) % params.group;
-      float* to = out.data + row * out.row_stride + head * out.head_stride;
-      HWY_DYNAMIC_DISPATCH(Scaled)(s.sum + i * kLead, 1.0f / s.weight[i], params.head_dim, to);
+      if ((left >> i & 1u) == 0) continue;
+      waiting[n++] = begin + i;
+      if (n < kMaxRows) continue;
+      attend_vectors(call, kv, waiting, n, s);
+      n = 0;
     }
   }
+  if (n > 0) attend_vectors(call, kv, waiting, n, s);
 }
 
 void attend_part(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q,

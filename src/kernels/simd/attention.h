@@ -43,7 +43,8 @@ struct HeadRows {
 /// Rows of a prompt, a chunk of one, or an encoder's sequence: row r is at position first + r and sees keys
 /// j < length with j <= first + r if causal (its own key is already stored), within the window. Unless
 /// `exact`, a 16-bit cache, queries and probabilities are multiplied as bfloat16 where the CPU can; an f16
-/// cache is then copied once a call, into memory that the thread keeps.
+/// cache is then copied once a call, into memory that the thread keeps. With AVX512-FP16 an f16 cache without
+/// softcap and bias is multiplied as float16 instead, and a bf16 one in f32.
 /// Each row must see at least one key. A NaN in a row's query, or in a key or value it sees, makes NaNs in
 /// that row's output and in no other row.
 void attend(const AttentionParams& params, const KvHead& kv, HeadRows<const float> q, std::size_t rows,
