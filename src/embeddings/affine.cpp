@@ -44,7 +44,7 @@ std::vector<float> Affine::operator()(const std::vector<float>& x) const {
   const ProductRows rows(Products::f32, x.size(), row.data());
   rows.store(0, 0, x.data(), x.size());
   std::vector<float> out(outputs());
-  layer_.apply(rows, 1, Team{}, [&](const DensePiece& piece) { piece.store(out.data(), out.size()); });
+  layer_.store(rows, 1, Team{}, out.data(), out.size());
   activate(activation_, out);
   return out;
 }

@@ -100,13 +100,44 @@ class DenseLayer {
   template <typename Done>
   void apply(const ProductRows& x, std::size_t rows, const Team& team, const Done& done,
              const DenseLora& lora = {}) const {
+    walk(rows, team, [&](const Block& block) { multiply(block, x, lora, done); });
+  }
+
+  /// Writes y to `out` [rows, stride] of the whole layer, or adds it; where rows are floats, without a copy.
+  void store(const ProductRows& x, std::size_t rows, const Team& team, float* out, std::size_t stride,
+             const DenseLora& lora = {}) const {
+    put(x, rows, team, out, stride, lora, false);
+  }
+  void add(const ProductRows& x, std::size_t rows, const Team& team, float* out, std::size_t stride,
+           const DenseLora& lora = {}) const {
+    put(x, rows, team, out, stride, lora, true);
+  }
+
+ private:
+  static constexpr std::size_t kRowBlock = 264;  // a whole batch: quantized tiles are widened once for it
+  static constexpr std::size_t kTiles = 2;       // multiplied at a time
+
+  /// `tiles` tiles of matrix `w`, the `segment`th, from its tile t, times `rows` rows.
+  struct Block {
+    const PackedLinear::Segment& w;
+    std::size_t segment, t, tiles, row, rows;
+
+    std::size_t first() const { return t * simd::kTileRows; }  // output of the matrix
+    std::size_t width() const { return tiles * simd::kTileRows; }
+    std::size_t columns() const { return std::min(w.n - first(), width()); }
+    std::size_t column() const { return w.out_begin + first(); }
+  };
+
+  // The blocks of one member's columns.
+  template <typename Each>
+  void walk(std::size_t rows, const Team& team, const Each& each) const {
     const auto share = team.share((tiles_ + kTiles - 1) / kTiles);
     std::size_t t = kTiles * share.begin, end = std::min(kTiles * share.end, tiles_), segment = 0;
     for (const PackedLinear::Segment& w : weight_.segments()) {
       for (std::size_t tiles; t < std::min(end, w.tiles); t += tiles) {
         tiles = std::min(kTiles, std::min(end, w.tiles) - t);
         for (std::size_t row = 0; row < rows; row += kRowBlock)
-          multiply(w, t, tiles, x, row, std::min(rows - row, kRowBlock), lora, segment, done);
+          each(Block{w, segment, t, tiles, row, std::min(rows - row, kRowBlock)});
       }
       if (end <= w.tiles) return;
       t -= w.tiles;
@@ -115,23 +146,30 @@ class DenseLayer {
     }
   }
 
- private:
-  static constexpr std::size_t kRowBlock = 264;  // a whole batch: quantized tiles are widened once for it
-  static constexpr std::size_t kTiles = 2;       // multiplied at a time
+  const float* bias(const Block& block) const { return bias_.empty() ? nullptr : &bias_[block.column()]; }
 
   template <typename Done>
-  void multiply(const PackedLinear::Segment& w, std::size_t t, std::size_t tiles, const ProductRows& x,
-                std::size_t row, std::size_t rows, const DenseLora& lora, std::size_t segment,
-                const Done& done) const {
-    alignas(64) float block[kRowBlock * kTiles * simd::kTileRows];
-    const std::size_t first = t * simd::kTileRows, stride = tiles * simd::kTileRows;
-    const std::size_t columns = std::min(w.n - first, stride), column = w.out_begin + first;
-    simd::multiply_rows(products_, w.format, in_features(), w.tile(t), tiles, x.row(row), rows, block,
+  void multiply(const Block& b, const ProductRows& x, const DenseLora& lora, const Done& done) const {
+    alignas(64) float y[kRowBlock * kTiles * simd::kTileRows];
+    const std::size_t columns = b.columns(), stride = b.width();
+    simd::multiply_rows(products_, b.w.format, in_features(), b.w.tile(b.t), b.tiles, x.row(b.row), b.rows, y,
                         stride);
     for (std::size_t c = 0; lora.epilogue && c < columns; c += simd::kTileRows)
-      lora.epilogue->apply(lora.first_segment + segment, row, rows, first + c,
-                           std::min(columns - c, simd::kTileRows), block + c, stride);
-    done(DensePiece(row, rows, column, columns, block, stride, bias_.empty() ? nullptr : &bias_[column]));
+      lora.epilogue->apply(lora.first_segment + b.segment, b.row, b.rows, b.first() + c,
+                           std::min(columns - c, simd::kTileRows), y + c, stride);
+    done(DensePiece(b.row, b.rows, b.column(), columns, y, stride, bias(b)));
+  }
+
+  void put(const ProductRows& x, std::size_t rows, const Team& team, float* out, std::size_t stride,
+           const DenseLora& lora, bool add) const {
+    const bool direct = simd::product_rows_are_floats(products_) && lora.epilogue == nullptr;
+    walk(rows, team, [&](const Block& b) {
+      if (direct && b.columns() == b.width())
+        return simd::multiply_rows(products_, b.w.format, in_features(), b.w.tile(b.t), b.tiles, x.row(b.row),
+                                   b.rows, out + b.row * stride + b.column(), stride, {bias(b), add});
+      multiply(b, x, lora,
+               [&](const DensePiece& piece) { add ? piece.add(out, stride) : piece.store(out, stride); });
+    });
   }
 
   Products products_ = Products::f32;

@@ -22,11 +22,6 @@ float* activated(Activation kind, const DensePiece& piece) {
   return x;
 }
 
-// What DenseLayer::apply calls to write y [rows, stride].
-auto store_to(float* y, std::size_t stride) {
-  return [y, stride](const DensePiece& piece) { piece.store(y, stride); };
-}
-
 }  // namespace
 
 std::size_t RaggedBatch::longest() const {
@@ -197,7 +192,7 @@ class Encoder::Pass {
 
   void multiply_qkv(const EncoderLayer& layer, std::size_t i) {
     const auto added = lora({WeightRole::q, index(i)}, exact_x(layer.attention_pre_norm), hidden());
-    layer.qkv.apply(input(layer.attention_pre_norm), rows(), team_, store_to(b_.qkv_, qkv_width(spec_)),
+    layer.qkv.store(input(layer.attention_pre_norm), rows(), team_, b_.qkv_, qkv_width(spec_),
                     epilogue(added));
     team_.barrier();
   }
@@ -227,7 +222,7 @@ class Encoder::Pass {
     const bool as_is = floats_ && spec_.activation == Activation::gelu && !spec_.gated_mlp && !adapters_;
     // A member computes the same columns of both matrices.
     if (spec_.gated_mlp)
-      layer.gate.apply(x, rows(), team_, store_to(b_.gate_, spec_.intermediate), epilogue(added, up));
+      layer.gate.store(x, rows(), team_, b_.gate_, spec_.intermediate, epilogue(added, up));
     layer.up.apply(
         x, rows(), team_,
         [&](const DensePiece& piece) {
@@ -248,9 +243,7 @@ class Encoder::Pass {
 
   // h += layer(x).
   void add(const DenseLayer& layer, std::byte* x, std::size_t k, const std::optional<LoraEpilogue>& lora) {
-    layer.apply(
-        product_rows(x, k), rows(), team_, [&](const DensePiece& piece) { piece.add(b_.hidden_, hidden()); },
-        epilogue(lora));
+    layer.add(product_rows(x, k), rows(), team_, b_.hidden_, hidden(), epilogue(lora));
     team_.barrier();
   }
 

@@ -117,6 +117,34 @@ TEST(DenseLayerTest, ARowIsTheSameAloneAndForAnyTeam) {
   }
 }
 
+TEST(DenseLayerTest, StoresOrAddsToRowsOfAnyStride) {
+  const Problem p(29, 64, {64, 40, 32});
+  const std::size_t n = p.outputs(), stride = n + 5;
+  const std::vector<float> before = normal_floats(p.rows * stride, 60);
+  for (const auto& [products, tolerance] : {std::pair{Products::f32, 1e-6}, {Products::half, 0x1p-8}}) {
+    simd::on_every_target([&, products = products, tolerance = tolerance] {
+      const Layer layer(p, products);
+      std::vector<std::byte> memory(p.rows * simd::product_row_bytes(products, p.k));
+      const ProductRows rows(products, p.k, memory.data());
+      for (std::size_t r = 0; r < p.rows; ++r) rows.store(r, 0, &p.x[r * p.k], p.k);
+      std::vector<float> stored = before, added = before;
+      for (unsigned member = 0; member < 3; ++member) {
+        const Team team{member, 3, &compute_pool()};
+        layer.layer.store(rows, p.rows, team, stored.data(), stride);
+        layer.layer.add(rows, p.rows, team, added.data(), stride);
+      }
+      for (std::size_t r = 0; r < p.rows; ++r)
+        for (std::size_t j = 0; j < stride; ++j) {
+          const std::size_t at = r * stride + j;
+          const auto [y, size] = j < n ? p.expected(r, j) : std::pair{0.0, 0.0};
+          const double old = before[at];
+          ASSERT_NEAR(stored[at], j < n ? y : old, tolerance * size) << "row " << r << ", output " << j;
+          ASSERT_NEAR(added[at], old + y, tolerance * (size + std::abs(old)));
+        }
+    });
+  }
+}
+
 TEST(DenseLayerTest, BadShapesAreErrors) {
   const Problem p(1, 40, {8});
   EXPECT_MC_ERROR(Layer(p, Products::int8), ErrorCode::unsupported, "multiples of 32", "40");

@@ -90,7 +90,7 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
 
 void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* tile, const std::byte* acts,
                  std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride,
-                 DenseProducts products) {
+                 DenseProducts products, const SumStart& start) {
   const LinearTable& t = table();
   if (quantized(weight)) {
     if (rows <= t.max_packed_rows) {
@@ -115,12 +115,12 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
     const std::byte* half = acts + half_row_offset(k);
     return half_tile(weight.type, k, tile, half, acts_stride, rows, out, out_stride, [&](std::size_t r) {
       t.dense(weight, k, bytes(tile), bytes(acts) + r * acts_stride, acts_stride, 1, out + r * out_stride,
-              out_stride);
+              out_stride, {});
     });
   }
 #endif
   (void)products;
-  t.dense(weight, k, bytes(tile), bytes(acts), acts_stride, rows, out, out_stride);
+  t.dense(weight, k, bytes(tile), bytes(acts), acts_stride, rows, out, out_stride, start);
 }
 
 }  // namespace metal_candle::simd

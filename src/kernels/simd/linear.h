@@ -57,12 +57,18 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
 /// that leaves f16's range is done again in f32). Elsewhere, and for other weights, f32.
 enum class DenseProducts { f32, half };
 
+/// What sums begin with: bias[j], and what `out` holds if `add`. Only for dense weights in f32 products.
+struct SumStart {
+  const float* bias = nullptr;  ///< null: zeros
+  bool add = false;
+};
+
 /// out[r * out_stride + j] = Σ_k x[r,k]·W[j,k] for r < rows, j < kTileRows. `acts` holds the prepared rows,
 /// `acts_stride` bytes apart; out_stride counts floats.
 /// Quantized weights: exact integer products per block, float sums. Sums run in one fixed order, so a row's
 /// result does not depend on `rows`, in either kind of product.
 void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* tile, const std::byte* acts,
                  std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride,
-                 DenseProducts products = DenseProducts::f32);
+                 DenseProducts products = DenseProducts::f32, const SumStart& start = {});
 
 }  // namespace metal_candle::simd

@@ -36,6 +36,18 @@ MC_INLINE void clear(typename Isa::F (&sums)[R][V]) {
   MC_UNROLL for (int r = 0; r < R; ++r) { MC_UNROLL for (int v = 0; v < V; ++v) sums[r][v] = Isa::zero_f(); }
 }
 
+/// Output `lane` of a tile is the first of the sums.
+template <class Isa, int R, int V>
+MC_INLINE void begin(const SumStart& start, int lane, const float* out, std::size_t stride,
+                     typename Isa::F (&sums)[R][V]) {
+  MC_UNROLL for (int v = 0; v < V; ++v) {
+    const int at = lane + v * Isa::kLanes;
+    const auto bias = start.bias ? Isa::load_f32(start.bias + at) : Isa::zero_f();
+    MC_UNROLL for (int r = 0; r < R; ++r) sums[r][v] =
+        start.add ? Isa::fma(bias, Isa::set_f(1), Isa::load_f32(out + r * stride + at)) : bias;
+  }
+}
+
 template <class Isa, int R, int V>
 MC_INLINE void store(const typename Isa::F (&sums)[R][V], float* out, std::size_t stride) {
   MC_UNROLL for (int r = 0; r < R; ++r) {
@@ -340,13 +352,13 @@ struct Ahead {
 
 template <class Isa, DType type, int R>
 void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, Ahead ahead,
-                float* out, std::size_t out_stride) {
+                float* out, std::size_t out_stride, const SumStart& start) {
   using F = typename Isa::F;
   constexpr int V = Isa::vectors(R), kFours = (R + 3) / 4;
   constexpr int kSize = type == DType::f32 ? 4 : 2, kStep = type == DType::bf16 ? 4 : kSize;
   for (int lane = 0; lane < kTile; lane += V * Isa::kLanes) {
     F sums[R][V];
-    clear<Isa>(sums);
+    begin<Isa>(start, lane, out, out_stride, sums);
     const Byte* weights = tile + kStep * lane;
     // A pointer for four rows, which the compiler must not see through: one for each row leaves no register.
     const Byte* four[kFours];
@@ -389,7 +401,7 @@ void dense_rows(std::size_t k, const Byte* tile, const Byte* acts, std::size_t s
 
 template <class Isa, DType type, int R = Isa::kDenseRows>
 void dense_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_t stride, std::size_t rows,
-                   float* out, std::size_t out_stride) {
+                   float* out, std::size_t out_stride, const SumStart& start) {
   Ahead ahead;
   constexpr int kPasses = kTile / (Isa::vectors(R) * Isa::kLanes);  // of a group over the tile
   const std::size_t stretches = k / kStretch * kPasses;
@@ -398,11 +410,11 @@ void dense_product(std::size_t k, const Byte* tile, const Byte* acts, std::size_
     ahead = {tile + bytes, static_cast<int>((bytes + parts - 1) / parts)};
   }
   for (; rows >= R; rows -= R, acts += R * stride, out += R * out_stride) {
-    dense_rows<Isa, type, R>(k, tile, acts, stride, ahead, out, out_stride);
+    dense_rows<Isa, type, R>(k, tile, acts, stride, ahead, out, out_stride, start);
     ahead.next += 64 * stretches * ahead.lines;
   }
   if constexpr (R > 1) {
-    if (rows > 0) dense_product<Isa, type, next_rows(R)>(k, tile, acts, stride, rows, out, out_stride);
+    if (rows > 0) dense_product<Isa, type, next_rows(R)>(k, tile, acts, stride, rows, out, out_stride, start);
   }
 }
 
@@ -433,11 +445,14 @@ void expanded_entry(const WeightFormat& format, std::size_t k, const Byte* tile,
 
 template <class Isa>
 void dense_entry(const WeightFormat& format, std::size_t k, const Byte* tile, const Byte* acts,
-                 std::size_t stride, std::size_t rows, float* out, std::size_t out_stride) {
+                 std::size_t stride, std::size_t rows, float* out, std::size_t out_stride,
+                 const SumStart& start) {
   switch (format.type) {
-    case DType::f32: return dense_product<Isa, DType::f32>(k, tile, acts, stride, rows, out, out_stride);
-    case DType::f16: return dense_product<Isa, DType::f16>(k, tile, acts, stride, rows, out, out_stride);
-    default: return dense_product<Isa, DType::bf16>(k, tile, acts, stride, rows, out, out_stride);
+    case DType::f32:
+      return dense_product<Isa, DType::f32>(k, tile, acts, stride, rows, out, out_stride, start);
+    case DType::f16:
+      return dense_product<Isa, DType::f16>(k, tile, acts, stride, rows, out, out_stride, start);
+    default: return dense_product<Isa, DType::bf16>(k, tile, acts, stride, rows, out, out_stride, start);
   }
 }
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/simd/weight_format.h"
+#include "kernels/simd/linear.h"
 
 namespace metal_candle::simd {
 
@@ -19,7 +19,9 @@ struct LinearTable {
   void (*expand)(const WeightFormat& format, std::size_t k, const std::uint8_t* tile, std::uint8_t* out);
   TileProduct expanded;
   // Dense formats, f32 products.
-  TileProduct dense;
+  void (*dense)(const WeightFormat& format, std::size_t k, const std::uint8_t* tile, const std::uint8_t* acts,
+                std::size_t acts_stride, std::size_t rows, float* out, std::size_t out_stride,
+                const SumStart& start);
   std::size_t max_packed_rows;  ///< above, expanding first is faster
 };
 

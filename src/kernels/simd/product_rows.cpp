@@ -61,7 +61,7 @@ void store_product_row(Products kind, std::size_t k, const float* x, std::size_t
 
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
                    std::size_t tiles, const std::byte* first_row, std::size_t rows, float* out,
-                   std::size_t out_stride) {
+                   std::size_t out_stride, const SumStart& start) {
   const std::size_t stride = product_row_bytes(kind, k), tile_bytes = packed_tile_bytes(weight, k);
   const auto each = [&](const auto& multiply) {
     for (std::size_t t = 0; t < tiles; ++t) multiply(tile + t * tile_bytes, out + t * kTileRows);
@@ -83,8 +83,10 @@ void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, con
     default: break;
   }
 #endif
+  SumStart from_here = start;
   each([&](const std::byte* from, float* to) {
-    linear_tile(weight, k, from, first_row, stride, rows, to, out_stride);
+    linear_tile(weight, k, from, first_row, stride, rows, to, out_stride, DenseProducts::f32, from_here);
+    if (from_here.bias) from_here.bias += kTileRows;
   });
 }
 

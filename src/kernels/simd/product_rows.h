@@ -37,8 +37,9 @@ void store_product_row(Products kind, std::size_t k, const float* x, std::size_t
 
 /// out[r * out_stride + j] = sum over k of row r times row j of `tiles` (1 or 2) tiles, one after another;
 /// rows are product_row_bytes(k) apart. A row's result does not depend on `rows`.
+/// `start` is for rows that are floats.
 void multiply_rows(Products kind, const WeightFormat& weight, std::size_t k, const std::byte* tile,
                    std::size_t tiles, const std::byte* first_row, std::size_t rows, float* out,
-                   std::size_t out_stride);
+                   std::size_t out_stride, const SumStart& start = {});
 
 }  // namespace metal_candle::simd
