@@ -44,31 +44,43 @@ struct Merge {
   std::size_t count;
 };
 
-// Phase 1, any thread for any row: rotated queries go to `q`, rotated keys and values to the cache.
-void rotate_and_store(const Job& job, const AttentionSequence& sequence, std::size_t index, float* q) {
+// Phase 1, any thread for any stretch: rotated queries go to `q`, rotated keys and values to the cache. A
+// stretch is rows [index, index + rows) of the sequence, whose positions lie in one block of the cache.
+void rotate_and_store(const Job& job, const AttentionSequence& sequence, std::size_t index, std::size_t rows,
+                      float* q) {
   const AttentionSpec& spec = job.spec;
-  const std::size_t d = spec.head_dim, row = sequence.first_row + index;
-  const float* in = job.qkv + row * job.qkv_width();
-  const float* cos = job.batch.cos.data() + row * (d / 2);
-  const float* sin = job.batch.sin.data() + row * (d / 2);
-  const auto rotated = [&](const float* from, const std::vector<float>& norm, float* to) {
-    if (norm.empty())
-      std::copy_n(from, d, to);
-    else
+  const std::size_t d = spec.head_dim, row = sequence.first_row + index, width = job.qkv_width();
+  const float* in = job.qkv + row * width;
+  const auto rotated = [&](std::size_t r, std::size_t head, const std::vector<float>& norm, float* to) {
+    const float* from = in + r * width + head * d;
+    const float* cos = job.batch.cos.data() + (row + r) * (d / 2);
+    const float* sin = job.batch.sin.data() + (row + r) * (d / 2);
+    if (!norm.empty()) {
       simd::rms_norm(from, norm.data(), spec.norm_eps, d, to);
-    simd::rope_neox(to, d, cos, sin);
+      from = to;
+    }
+    simd::rope_neox(from, d, cos, sin, to);
   };
-  for (std::size_t h = 0; h < spec.heads; ++h)
-    rotated(in + h * d, spec.q_norm, q + row * job.out_width() + h * d);
-  alignas(64) float key[simd::kMaxHeadDim];
-  const float* keys = in + spec.heads * d;
-  const float* values = keys + spec.kv_heads * d;
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t h = 0; h < spec.heads; ++h)
+      rotated(r, h, spec.q_norm, q + (row + r) * job.out_width() + h * d);
+  alignas(64) float keys[simd::kKvBlock * simd::kMaxHeadDim];
   const std::size_t position = sequence.position + index;
   for (std::size_t h = 0; h < spec.kv_heads; ++h) {
-    rotated(keys + h * d, spec.k_norm, key);
-    simd::store_keys(sequence.cache.type, d, key, d, 1, position, sequence.cache.keys(job.layer, h));
-    simd::store_values(sequence.cache.type, d, values + h * d, d, 1, position,
-                       sequence.cache.values(job.layer, h));
+    for (std::size_t r = 0; r < rows; ++r) rotated(r, spec.heads + h, spec.k_norm, keys + r * d);
+    simd::store_keys(sequence.cache.type, d, keys, d, rows, position, sequence.cache.keys(job.layer, h));
+    simd::store_values(sequence.cache.type, d, in + (spec.heads + spec.kv_heads + h) * d, width, rows,
+                       position, sequence.cache.values(job.layer, h));
+  }
+}
+
+// All of a sequence's rows; of `threads` that share them those of this one.
+void rotate_and_store_share(const Job& job, const AttentionSequence& s, unsigned thread, unsigned threads,
+                            float* q) {
+  std::size_t turn = s.first_row;  // lone rows of many sequences go to all threads
+  for (std::size_t i = 0, rows; i < s.rows; i += rows, ++turn) {
+    rows = std::min(s.rows - i, simd::kKvBlock - (s.position + i) % simd::kKvBlock);
+    if (turn % threads == thread) rotate_and_store(job, s, i, rows, q);
   }
 }
 
@@ -191,8 +203,7 @@ void run_attention(const AttentionCall& job) {
   const bool serial = pool.size() == 1 || work(job) < kSerialWork;
   plan.build(job, serial ? 1 : pool.size(), parts);
   if (serial) {
-    for (const AttentionSequence& s : job.batch.sequences)
-      for (std::size_t i = 0; i < s.rows; ++i) rotate_and_store(job, s, i, q);
+    for (const AttentionSequence& s : job.batch.sequences) rotate_and_store_share(job, s, 0, 1, q);
     for (const Task& task : plan.tasks) attend(job, task, q);
     return;
   }
@@ -201,9 +212,7 @@ void run_attention(const AttentionCall& job) {
   std::atomic<std::size_t> next{0};
   pool.run([&](unsigned thread) {
     for (const AttentionSequence& s : job.batch.sequences)
-      for (std::size_t i = (thread + pool.size() - s.first_row % pool.size()) % pool.size(); i < s.rows;
-           i += pool.size())
-        rotate_and_store(job, s, i, q);
+      rotate_and_store_share(job, s, thread, pool.size(), q);
     pool.barrier();
     for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks.size();)
       attend(job, tasks[i], q);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/simd/rope.h"
@@ -37,7 +38,10 @@ TEST(SimdRope, RotatesBothLayoutsAndLeavesTheRestAlone) {
       std::vector<float> cos(rot / 2), sin(rot / 2);
       rope_table(77, inverse_frequencies(rot).data(), rot / 2, 1, cos.data(), sin.data());
       auto neox = x, interleaved = x;
+      std::vector<float> apart(rot);
+      rope_neox(neox.data(), rot, cos.data(), sin.data(), apart.data());
       rope_neox(neox.data(), rot, cos.data(), sin.data());
+      EXPECT_TRUE(std::equal(apart.begin(), apart.end(), neox.begin()));
       rope_interleaved(interleaved.data(), rot, cos.data(), sin.data());
       for (std::size_t i = 0; i < rot / 2; ++i) {
         const double c = cos[i], s = sin[i];

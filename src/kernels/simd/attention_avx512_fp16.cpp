@@ -185,7 +185,8 @@ std::uint32_t attend_lanes(const AttentionParams& params, const Keys& keys, cons
   const __m512h limit = _mm512_set1_ph(static_cast<_Float16>(kLargestScore));
   const __m512h lowest = _mm512_set1_ph(static_cast<_Float16>(-65504.0f));
   Extent extent{limit, lowest};  // finite: -infinity less that is no NaN
-  for (std::size_t k = first / kRows * kRows; k < last; k += kKeyStep) {
+  for (std::size_t k = first / kKeyStep * kKeyStep; k < last;
+       k += kKeyStep) {  // steps at the same keys in every pass
     const std::size_t n = last - k < kKeyStep ? last - k : kKeyStep;
     const __m512h before = extent.greatest;
     const Extent all = score(keys, k, n, s.q, dim, extent, s.scores);

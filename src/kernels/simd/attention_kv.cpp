@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/simd/convert.h"
+#include "kernels/simd/transpose.h"
 
 namespace metal_candle::simd {
 namespace {
@@ -89,6 +90,21 @@ Place place(KvType type, std::size_t head_dim, std::size_t position) {
   return {position / kKvBlock * kv_block_bytes(type, head_dim), position % kKvBlock};
 }
 
+/// A whole block of keys in f16 or bf16.
+void store_key_block(KvType type, std::size_t head_dim, const float* x, std::size_t stride, char* block) {
+  PackedRow row;
+  alignas(64) std::uint16_t rows[kKvBlock * 512];
+  const std::size_t dim = kv_dim(head_dim);
+  for (std::size_t r = 0; r < kKvBlock; ++r)
+    std::memcpy(rows + r * dim, narrowed(type, x + r * stride, head_dim, row), dim * sizeof *rows);
+  const auto* from = reinterpret_cast<const std::byte*>(rows);
+  auto* to = reinterpret_cast<std::byte*>(block);
+  if (type == KvType::f16)
+    transpose_16(from, kKvBlock, dim, to, 1);
+  else
+    transpose_32(from, kKvBlock, dim / 2, to, 1);  // pairs of dimensions stay together
+}
+
 }  // namespace
 
 void store_keys(KvType type, std::size_t head_dim, const float* x, std::size_t stride, std::size_t rows,
@@ -99,6 +115,11 @@ void store_keys(KvType type, std::size_t head_dim, const float* x, std::size_t s
   for (std::size_t r = 0; r < rows; ++r) {
     const auto [offset, slot] = place(type, head_dim, position + r);
     char* block = static_cast<char*>(keys) + offset;
+    if (slot == 0 && rows - r >= kKvBlock && (type == KvType::f16 || type == KvType::bf16)) {
+      store_key_block(type, head_dim, x + r * stride, stride, block);
+      r += kKvBlock - 1;
+      continue;
+    }
     if (type == KvType::int8) {
       quantize(x + r * stride, head_dim, codes);
       spread<std::int8_t>(codes.code, dim, block, slot, kKvBlock);

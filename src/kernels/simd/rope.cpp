@@ -12,22 +12,22 @@ HWY_BEFORE_NAMESPACE();
 namespace metal_candle::simd {
 namespace HWY_NAMESPACE {
 
-void RopeNeox(float* head, std::size_t rot_dim, const float* cos, const float* sin) {
+void RopeNeox(const float* head, std::size_t rot_dim, const float* cos, const float* sin, float* out) {
   const F32 d;
   const std::size_t lanes = hn::Lanes(d), half = rot_dim / 2;
-  float* low = head;
-  float* high = head + half;
+  const float* low = head;
+  const float* high = head + half;
   std::size_t i = 0;
   for (; i + lanes <= half; i += lanes) {
     const V32 a = hn::LoadU(d, low + i), b = hn::LoadU(d, high + i);
     const V32 c = hn::LoadU(d, cos + i), s = hn::LoadU(d, sin + i);
-    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, low + i);
-    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, high + i);
+    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, out + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, out + half + i);
   }
   for (; i < half; ++i) {
     const float a = low[i], b = high[i];
-    low[i] = a * cos[i] - b * sin[i];
-    high[i] = b * cos[i] + a * sin[i];
+    out[i] = a * cos[i] - b * sin[i];
+    out[half + i] = b * cos[i] + a * sin[i];
   }
 }
 
@@ -67,7 +67,10 @@ void rope_table(std::int64_t position, const float* inv_freq, std::size_t n, flo
   }
 }
 void rope_neox(float* head, std::size_t rot_dim, const float* cos, const float* sin) {
-  HWY_DYNAMIC_DISPATCH(RopeNeox)(head, rot_dim, cos, sin);
+  HWY_DYNAMIC_DISPATCH(RopeNeox)(head, rot_dim, cos, sin, head);
+}
+void rope_neox(const float* head, std::size_t rot_dim, const float* cos, const float* sin, float* out) {
+  HWY_DYNAMIC_DISPATCH(RopeNeox)(head, rot_dim, cos, sin, out);
 }
 void rope_interleaved(float* head, std::size_t rot_dim, const float* cos, const float* sin) {
   HWY_DYNAMIC_DISPATCH(RopeInterleaved)(head, rot_dim, cos, sin);
