@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <sstream>
+#include <vector>
 
 #include "core/json.h"
 #include "kernels/simd/target.h"
@@ -93,10 +94,19 @@ void expect_perplexity(Model& model, simd::SimdTarget target) {
   testing::Test::RecordProperty("perplexity_" + name, std::to_string(perplexity));
 }
 
-TEST_F(ScoreReference, PerplexityOnEveryVectorTarget) {
-  for (const simd::SimdTarget target : simd::supported_targets())
-    if (target != simd::SimdTarget::scalar) expect_perplexity(*model, target);
+std::vector<simd::SimdTarget> vector_targets() {
+  std::vector<simd::SimdTarget> targets = simd::supported_targets();
+  std::erase(targets, simd::SimdTarget::scalar);
+  return targets;
 }
+
+class PerplexityReference : public ScoreReference, public testing::WithParamInterface<simd::SimdTarget> {};
+
+TEST_P(PerplexityReference, IsThatOfFloats) { expect_perplexity(*model, GetParam()); }
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(PerplexityReference);
+INSTANTIATE_TEST_SUITE_P(Targets, PerplexityReference, testing::ValuesIn(vector_targets()),
+                         [](const auto& info) { return std::string(simd::name(info.param)); });
 
 TEST_F(ScoreReference, PerplexityOnTheScalarTargetTakesMinutes) {
   expect_perplexity(*model, simd::SimdTarget::scalar);
