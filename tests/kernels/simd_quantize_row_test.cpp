@@ -6,13 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/quantize_row.h"
 #include "kernels/simd/target.h"
+#include "simd_attention_targets.h"
 
 namespace metal_candle::simd {
 namespace {
@@ -41,13 +41,7 @@ void expect_block(const float* x, const ActBlock& block) {
   EXPECT_EQ(block.minus_half[1], -halves[1]);
 }
 
-std::vector<float> normal(std::size_t n) {
-  std::mt19937 random(3);
-  std::normal_distribution<float> values(0.0f, 4.0f);
-  std::vector<float> out(n);
-  for (float& v : out) v = values(random);
-  return out;
-}
+std::vector<float> normal(std::size_t n) { return normal_floats(n, 3, 4.0f); }
 
 TEST_P(QuantizeRow, HoldsCodesScalesAndSums) {
   for (const std::size_t blocks : {1, 2, 3, 4, 5, 7, 8, 16, 18, 23, 64}) {

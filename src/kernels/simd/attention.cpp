@@ -241,8 +241,7 @@ void MergeParts(const float* part, std::size_t stride, std::size_t parts, std::s
     weight += share * from[head_dim + 1];
     map(out, from, head_dim, out, [by](V32 a, V32 b) { return hn::MulAdd(b, by, a); });
   }
-  const V32 by = hn::Set(F32(), 1.0f / weight);
-  map(out, head_dim, out, [by](V32 a) { return hn::Mul(a, by); });
+  Scaled(out, 1.0f / weight, head_dim, out);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -81,7 +81,7 @@ void int8_activations(const float* x, std::size_t n, Int8Run* out) {
     const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
     _mm512_storeu_si512(out->q, _mm512_permutexvar_epi32(in_order, packed));
     const __m512i sums = _mm512_add_epi32(_mm512_add_epi32(q[0], q[1]), _mm512_add_epi32(q[2], q[3]));
-    out->start = kMagicBits - 128 * _mm512_reduce_add_epi32(sums);
+    out->start = kMagicBits - kWideOffset * _mm512_reduce_add_epi32(sums);
   }
 }
 
