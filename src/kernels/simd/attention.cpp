@@ -343,7 +343,7 @@ bool in_float16([[maybe_unused]] const AttentionParams& params, [[maybe_unused]]
 
 /// Vectors [begin, begin + count), kHalfLanes at most, in float16; returns those that need f32, as bits.
 std::uint32_t attend_half([[maybe_unused]] const Call& call, [[maybe_unused]] const KvHead& kv,
-                          [[maybe_unused]] std::size_t begin, std::size_t count) {
+                          [[maybe_unused]] std::size_t begin, [[maybe_unused]] std::size_t count) {
 #if HWY_ARCH_X86_64
   HalfLane lanes[kHalfLanes];
   for (std::size_t i = 0; i < count; ++i) {
