@@ -45,6 +45,12 @@ bool refined(const LinearSpec& spec, const Segment& segment) {
   return (spec.refined >> index & 1) != 0 && integer_products(segment.format);
 }
 
+bool all_integer(const LinearSpec& spec) {
+  return spec.refined == 0 && std::ranges::all_of(spec.weight->segments(), [](const Segment& s) {
+           return integer_products(s.format);
+         });
+}
+
 // The first row whose adapters may multiply float16: where the weights do, or int8.
 std::size_t half_from(const Job& job) {
   const auto exact = [](const Segment& s) { return s.format.bits == 0 && s.format.type == DType::f32; };
@@ -101,9 +107,11 @@ class Activations {
     const Kind& kind = kinds_[integer_products(segment.format)];
     return kind.data + index * prepared_rows(job.spec, segment.format) * kind.stride;
   }
-  /// Prepared rows of dense weights, or null.
+  /// Prepared rows of dense and of quantized weights, or null.
   const std::byte* dense() const { return kinds_[0].data; }
   std::size_t dense_stride() const { return kinds_[0].stride; }
+  const std::byte* quantized() const { return kinds_[1].data; }
+  std::size_t quantized_stride() const { return kinds_[1].stride; }
   std::size_t stride(const Segment& segment) const { return kinds_[integer_products(segment.format)].stride; }
 
  private:
@@ -220,6 +228,7 @@ void run_single(const Job& job) {
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced, half_from(job));
+      if (all_integer(job.spec)) lora->use_quantized(acts.quantized(), 0);
       lora->shrink_share(thread, pool.size(), shrunk);
     }
     for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
@@ -236,6 +245,14 @@ std::size_t row_block(std::size_t rows, std::size_t tiles, std::size_t threads) 
   return block;
 }
 
+// Rows that a thread takes at a time, so that all have equally many.
+std::size_t stretch_of(std::size_t rows, std::size_t threads) {
+  constexpr std::size_t kMost = 48;
+  const std::size_t each = (rows + threads - 1) / threads;
+  const std::size_t stretches = (each + kMost - 1) / kMost;
+  return (each + stretches - 1) / stretches;
+}
+
 // Prompts and batches: rows are prepared once, then row blocks x tiles are handed out dynamically.
 void run_rows(const Job& job) {
   thread_local Scratch memory;
@@ -249,15 +266,16 @@ void run_rows(const Job& job) {
   float* normed = nullptr;
   std::optional<LoraEpilogue> lora;
   if (job.lora) {
-    const std::size_t x_floats = job.spec.norm ? job.rows * job.k() : 0;
+    const bool reads_x = job.exact_rows > 0 || !adapters_take_quantized(job.spec, *job.lora);
+    const std::size_t x_floats = reads_x && job.spec.norm ? job.rows * job.k() : 0;
     float* floats = lora_memory.get<float>(x_floats + LoraEpilogue::floats(*job.lora));
-    if (job.spec.norm) normed = floats;
+    if (x_floats > 0) normed = floats;
     lora.emplace(*job.lora, normed ? normed : job.x, job.k(), floats + x_floats, half_from(job));
+    if (all_integer(job.spec)) lora->use_quantized(acts.quantized(), acts.quantized_stride());
     if (acts.dense()) lora->use_halves(acts.dense() + simd::half_row_offset(job.k()), acts.dense_stride());
   }
   // With adapters a thread takes some rows at a time, for which it reads A once.
-  const std::size_t stretch =
-      lora ? std::min<std::size_t>(48, (job.rows + pool.size() - 1) / pool.size()) : 1;
+  const std::size_t stretch = lora ? stretch_of(job.rows, pool.size()) : 1;
   pool.run([&](unsigned thread) {
     thread_local Scratch work;
     const bool prepares = !acts.ready();
@@ -310,10 +328,10 @@ void check(bool ok, const std::string& what) {
 
 std::size_t quantized_row_bytes(std::size_t k) { return simd::activation_row_bytes(DType::q8_0, k); }
 
-bool takes_quantized(const LinearSpec& spec) {
-  const auto segments = spec.weight->segments();
-  return !spec.norm && spec.refined == 0 &&
-         std::ranges::all_of(segments, [](const Segment& s) { return integer_products(s.format); });
+bool takes_quantized(const LinearSpec& spec) { return !spec.norm && all_integer(spec); }
+
+bool adapters_take_quantized(const LinearSpec& spec, const LoraCall& lora) {
+  return all_integer(spec) && LoraEpilogue::all_half(lora);
 }
 
 void run_linear(const LinearCall& call) { call.rows == 1 ? run_single(call) : run_rows(call); }

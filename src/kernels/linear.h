@@ -36,17 +36,20 @@ struct LinearSpec {
 std::size_t quantized_row_bytes(std::size_t k);
 /// Whether a layer can be given such rows: all of its weights multiply them.
 bool takes_quantized(const LinearSpec& spec);
+/// Whether all of a call's adapters multiply the quantized rows too, those after LinearCall::exact_rows.
+bool adapters_take_quantized(const LinearSpec& spec, const LoraCall& lora);
 
 /// One application on raw memory, row-major f32. y may be residual itself; both may be reused once run
 /// returns.
 struct LinearCall {
   const LinearSpec& spec;
-  const float* x;         ///< [rows, k]; with quantized_x only for `lora`
+  const float* x;         ///< [rows, k]; with quantized_x only for adapters that multiply floats
   const float* residual;  ///< [rows, out] or null
   float* y;               ///< [rows, out]; null if only quantized_y is wanted
   std::size_t rows;
   std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights as DenseProducts::half
-  /// Added to the product before bias, SwiGLU and residual, from x in f32, after the norm; null: nothing.
+  /// Added to the product before bias, SwiGLU and residual, from x after the norm; null: nothing. Rows after
+  /// exact_rows are multiplied as the weights do: in f32, float16 or, of int8 weights, as quantized.
   const LoraCall* lora = nullptr;
   const std::byte* quantized_x = nullptr;  ///< [rows, quantized_row_bytes(k)], if takes_quantized()
   std::byte* quantized_y = nullptr;        ///< [rows, quantized_row_bytes(out)], without residual

@@ -102,18 +102,25 @@ std::size_t LoraEpilogue::floats(const LoraCall& call) {
   return sum;
 }
 
+bool LoraEpilogue::all_half(const LoraCall& call) {
+  return simd::lora_multiplies_half() && std::ranges::none_of(call.parts, [](const LoraPart& part) {
+           return part.delta->rows || part.delta->type == DType::f32;
+         });
+}
+
 bool LoraEpilogue::half(const LoraPart& part, std::size_t row) const {
   return row >= half_from_ && part.delta->type != DType::f32;
 }
 
+// `halves`: of these rows, if they multiply float16.
 void LoraEpilogue::shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
-                                std::size_t first, std::size_t ranks) const {
+                                Rows halves, std::size_t first, std::size_t ranks) const {
   const LoraDelta& delta = *part.delta;
   const std::size_t stride = part.reduced_stride();
   float* out = t + (row - part.first_row) * stride + 1 + first;
   const std::byte* a = delta.a + first * k_ * block_bytes(delta.type);
   if (half(part, row))
-    shrink_half(delta.type, a, ranks, row, rows, out, stride);
+    shrink_half(delta.type, a, ranks, halves, rows, out, stride);
   else
     simd::lora_shrink(delta.type, a, ranks, k_, x_ + row * k_, k_, rows, out, stride);
   const float factor = delta.scale * part.weight;
@@ -122,33 +129,37 @@ void LoraEpilogue::shrink_ranks(const LoraPart& part, float* t, std::size_t row,
 }
 
 // Rows that all multiply the same way.
-void LoraEpilogue::shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows) const {
+void LoraEpilogue::shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
+                               Rows halves) const {
   const std::size_t rank = part.delta->rank;
   if (rows == 0 || rank == 0) return;
-  shrink_ranks(part, t, row, rows, 0, rank);
+  shrink_ranks(part, t, row, rows, halves, 0, rank);
   if (half(part, row)) reduced_to_half(t + (row - part.first_row) * part.reduced_stride(), rows, rank);
 }
 
 void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
+  const std::size_t half_begin = std::clamp(half_from_, row, row + rows);
+  const Rows halves = half_rows(half_begin, row + rows - half_begin);
   float* t = memory_;
   for (const LoraPart& part : call_.parts) {
     const std::size_t begin = std::max(row, part.first_row);
     const std::size_t end = std::min(row + rows, part.first_row + part.rows);
     if (begin < end) {
       const std::size_t exact = std::clamp(half_from_, begin, end);
-      shrink_rows(part, t, begin, exact - begin);
-      shrink_rows(part, t, exact, end - exact);
+      shrink_rows(part, t, begin, exact - begin, {});
+      if (exact < end) shrink_rows(part, t, exact, end - exact, halves.from(exact - half_begin));
     }
     t += part.rows * part.reduced_stride();
   }
 }
 
 void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done) {
+  const Rows halves = half_rows(0, half_from_ == 0 ? 1 : 0);
   float* t = memory_;
   for (const LoraPart& part : call_.parts) {
     const std::size_t rank = part.delta->rank;
     const std::size_t first = rank * index / shares, last = rank * (index + 1) / shares;
-    if (first < last) shrink_ranks(part, t, 0, 1, first, last - first);
+    if (first < last) shrink_ranks(part, t, 0, 1, halves, first, last - first);
     t += part.reduced_stride();
   }
   done_ = &done;
@@ -200,13 +211,11 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
     expand(part, reduced, begin, exact, column, columns, target, stride);
     expand(part, reduced + exact * part.reduced_stride(), begin + exact, count - exact, column, columns,
            target + exact * stride, stride);
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!delta.gain.empty())
-        add_with_gain(y0 + i * stride, &delta.gain[column], part.weight, columns, target + i * stride,
-                      y + i * stride);
-      if (!delta.bias.empty())
-        add_scaled(&delta.bias[column], delta.scale * part.weight, columns, y + i * stride);
-    }
+    for (std::size_t i = 0; !delta.gain.empty() && i < count; ++i)
+      add_with_gain(y0 + i * stride, &delta.gain[column], part.weight, columns, target + i * stride,
+                    y + i * stride);
+    for (std::size_t i = 0; !delta.bias.empty() && i < count; ++i)
+      add_scaled(&delta.bias[column], delta.scale * part.weight, columns, y + i * stride);
   }
 }
 

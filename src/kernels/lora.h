@@ -86,10 +86,12 @@ class LoraEpilogue {
 
   /// Half rows of x (simd/linear_half.h) that someone has made already, `stride` bytes apart, in place of own
   /// ones.
-  void use_halves(const std::byte* rows, std::size_t stride) {
-    halves_ = rows;
-    halves_stride_ = stride;
-  }
+  void use_halves(const std::byte* rows, std::size_t stride) { halves_ = {rows, stride}; }
+  /// Rows of x as int8 weights multiply them (simd/quantize_row.h), `stride` bytes apart: half rows are made
+  /// of these, and x is not read for them.
+  void use_quantized(const std::byte* rows, std::size_t stride) { quantized_ = {rows, stride}; }
+  /// Whether all of a call's matrices multiply half rows, where rows may.
+  static bool all_half(const LoraCall& call);
 
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
@@ -106,12 +108,19 @@ class LoraEpilogue {
              float* block, std::size_t stride) const;
 
  private:
+  struct Rows {
+    const std::byte* data = nullptr;
+    std::size_t stride = 0;  // bytes
+    Rows from(std::size_t row) const { return {data + row * stride, stride}; }
+  };
+
   bool half(const LoraPart& part, std::size_t row) const;
-  void shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows) const;
-  void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, std::size_t first,
-                    std::size_t ranks) const;
-  void shrink_half(DType type, const std::byte* a, std::size_t ranks, std::size_t row, std::size_t rows,
-                   float* out, std::size_t stride) const;
+  void shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows, Rows halves) const;
+  void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, Rows halves,
+                    std::size_t first, std::size_t ranks) const;
+  Rows half_rows(std::size_t row, std::size_t rows) const;
+  void shrink_half(DType type, const std::byte* a, std::size_t ranks, Rows x, std::size_t rows, float* out,
+                   std::size_t stride) const;
   static void reduced_to_half(float* t, std::size_t rows, std::size_t rank);
   void expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column, float* y,
                    std::size_t stride) const;
@@ -125,8 +134,7 @@ class LoraEpilogue {
   std::size_t k_;
   float* memory_;
   std::size_t half_from_;
-  const std::byte* halves_ = nullptr;
-  std::size_t halves_stride_ = 0;
+  Rows halves_, quantized_;
   std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()
   unsigned shares_ = 0;
 };

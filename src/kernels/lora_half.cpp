@@ -30,19 +30,36 @@ Matrix matrix_for(std::size_t rows, Matrix matrix, std::size_t elements, Scratch
 
 }  // namespace
 
-void LoraEpilogue::shrink_half(DType type, const std::byte* a, std::size_t ranks, std::size_t row,
-                               std::size_t rows, float* out, std::size_t stride) const {
+// Half rows of x, once for all matrices that multiply them; valid until this thread asks for others.
+LoraEpilogue::Rows LoraEpilogue::half_rows(std::size_t row, std::size_t rows) const {
   if constexpr (simd::kHasLoraHalf) {
-    thread_local Scratch x_memory, a_memory;
-    const std::size_t x_stride = halves_ ? halves_stride_ : simd::half_row_bytes(k_);
-    std::byte* own = halves_ ? nullptr : x_memory.get<std::byte>(rows * x_stride);
-    for (std::size_t i = 0; own && i < rows; ++i) simd::half_row(x_ + (row + i) * k_, k_, own + i * x_stride);
-    const std::byte* x = own ? own : halves_ + row * x_stride;
+    if (halves_.data) return halves_.from(row);
+    thread_local Scratch memory;
+    const std::size_t stride = simd::half_row_bytes(k_);
+    auto* out = memory.get<std::byte>(rows * stride);
+    for (std::size_t i = 0; i < rows; ++i) {
+      if (quantized_.data)
+        simd::half_row_of_quantized(quantized_.from(row + i).data, k_, out + i * stride);
+      else
+        simd::half_row(x_ + (row + i) * k_, k_, out + i * stride);
+    }
+    return {out, stride};
+  }
+  return {};
+}
+
+void LoraEpilogue::shrink_half(DType type, const std::byte* a, std::size_t ranks, Rows x, std::size_t rows,
+                               float* out, std::size_t stride) const {
+  if constexpr (simd::kHasLoraHalf) {
+    thread_local Scratch a_memory, row_memory;
     const Matrix m = matrix_for(rows, {type, a}, ranks * k_, a_memory);
-    simd::lora_shrink_half(m.type, m.data, ranks, k_, x, x_stride, rows, out, stride);
-    for (std::size_t i = 0; i < rows; ++i, out += stride)
-      if (!std::all_of(out, out + ranks, [](float v) { return std::isfinite(v); }))
-        simd::lora_shrink(type, a, ranks, k_, x_ + (row + i) * k_, k_, 1, out, stride);
+    simd::lora_shrink_half(m.type, m.data, ranks, k_, x.data, x.stride, rows, out, stride);
+    for (std::size_t i = 0; i < rows; ++i, out += stride) {
+      if (std::all_of(out, out + ranks, [](float v) { return std::isfinite(v); })) continue;
+      float* exact = row_memory.get<float>(k_);
+      simd::half_row_to_float(x.from(i).data, k_, exact);
+      simd::lora_shrink(type, a, ranks, k_, exact, k_, 1, out, stride);
+    }
   }
 }
 

@@ -52,7 +52,7 @@ void DecoderLayer::run(const ForwardContext& ctx, float* hidden, std::size_t row
   output.run(ctx, attended, hidden, hidden, rows);
   // A tile of 32 outputs is a block of 32 inputs, quantized where it is made; floats are for adapters.
   const std::size_t blocks = down.takes_quantized() ? rows * quantized_row_bytes(down.in_features()) : 0;
-  const std::size_t floats = blocks == 0 || !ctx.adapters.empty() ? rows * down.in_features() : 0;
+  const std::size_t floats = blocks == 0 || down.needs_floats(ctx) ? rows * down.in_features() : 0;
   auto* memory = gated_memory.get<std::byte>(blocks + floats * sizeof(float));
   auto* quantized = blocks > 0 ? memory : nullptr;
   auto* gated = floats > 0 ? reinterpret_cast<float*>(memory + blocks) : nullptr;

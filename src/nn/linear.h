@@ -30,6 +30,12 @@ class Linear {
     run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y});
   }
   bool takes_quantized() const { return metal_candle::takes_quantized(*spec_); }
+  /// Whether run() reads x of these rows although it is given quantized_x.
+  bool needs_floats(const ForwardContext& ctx) const {
+    if (ctx.adapters.empty() || ctx.exact_rows > 0) return !ctx.adapters.empty();
+    const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
+    return lora && !adapters_take_quantized(*spec_, *lora);
+  }
   std::size_t in_features() const noexcept { return spec_->weight->in_features(); }
   std::size_t out_features() const noexcept {
     return spec_->weight->out_features() / (spec_->swiglu ? 2 : 1);

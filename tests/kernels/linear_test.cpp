@@ -10,6 +10,8 @@
 #include "kernels/embedding.h"
 #include "kernels/simd/convert.h"
 #include "kernels/simd/dequantize.h"
+#include "kernels/simd/lora_half.h"
+#include "kernels/simd/quantize_row.h"
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
 #include "support/expect_error.h"
@@ -267,7 +269,20 @@ TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
   }
 }
 
-// Rows of long prompts may multiply adapters in float16: a row is the same alone, and near what floats give.
+// x as int8 weights see it.
+std::vector<float> as_quantized(const std::vector<float>& x, std::size_t k) {
+  std::vector<float> out(x.size());
+  std::vector<std::byte> row(quantized_row_bytes(k));
+  for (std::size_t i = 0; i < x.size(); i += k) {
+    simd::quantize_row(&x[i], k, row.data());
+    simd::quantization_residual(&x[i], k, row.data(), &out[i]);
+    for (std::size_t j = i; j < i + k; ++j) out[j] = x[j] - out[j];
+  }
+  return out;
+}
+
+// Rows of long prompts may multiply adapters in float16, those of int8 weights as they are quantized: a row
+// is the same alone, and near what floats give for what it sees.
 TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
   constexpr std::size_t kRank = 13, kIn = 352, kOut = 70, kRows = 61, kExact = 2;
   const std::vector<float> a = random_values(kRank * kIn, 44);
@@ -289,9 +304,23 @@ TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
     LinearSpec spec;
     spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
     const LoraCall lora{{{.rows = kRows, .delta = &delta}}}, one{{{.rows = 1, .delta = &delta}}};
+    const LoraCall first{{{.rows = kExact, .delta = &delta}}};
     std::vector<float> together(kRows * kOut), exact(kRows * kOut), alone(kOut);
     run_linear({spec, x.data(), nullptr, together.data(), kRows, kExact, &lora});
-    run_linear({spec, x.data(), nullptr, exact.data(), kRows, kRows, &lora});
+    const bool quantized = type == DType::q8_0 && simd::lora_multiplies_half();
+    EXPECT_EQ(adapters_take_quantized(spec, lora), quantized);
+    const std::vector<float> seen = quantized ? as_quantized(x, kIn) : x;
+    run_linear({spec, seen.data(), nullptr, exact.data(), kRows, kRows, &lora});
+    run_linear({spec, x.data(), nullptr, exact.data(), kExact, kExact, &first});
+    if (quantized) {  // then no float is read
+      std::vector<std::byte> blocks(kRows * quantized_row_bytes(kIn));
+      for (std::size_t r = 0; r < kRows; ++r)
+        simd::quantize_row(&x[r * kIn], kIn, &blocks[r * quantized_row_bytes(kIn)]);
+      std::vector<float> of_floats(kRows * kOut), of_blocks(kRows * kOut);
+      run_linear({spec, x.data(), nullptr, of_floats.data(), kRows, 0, &lora});
+      run_linear({spec, nullptr, nullptr, of_blocks.data(), kRows, 0, &lora, blocks.data()});
+      EXPECT_EQ(of_blocks, of_floats);
+    }
     for (std::size_t r = 0; r < kRows; ++r) {
       run_linear({spec, &x[r * kIn], nullptr, alone.data(), 1, r < kExact ? 1u : 0u, &one});
       for (std::size_t j = 0; j < kOut; ++j) {

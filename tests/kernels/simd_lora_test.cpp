@@ -1,14 +1,17 @@
 // The two products of LoRA against sums in double precision, on every target, element type and remainder.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/simd/convert.h"
 #include "kernels/simd/dequantize.h"
 #include "kernels/simd/linear_half.h"
+#include "kernels/simd/linear_layout.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/lora_half.h"
+#include "kernels/simd/quantize_row.h"
 #include "simd_attention_targets.h"
 
 namespace metal_candle::simd {
@@ -146,6 +149,35 @@ TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
               ASSERT_EQ(out[i * (rank + 1) + rank], -7.0f) << "wrote beyond the rank";
             }
           }
+}
+
+// What a row of int8 holds, to 2^-10 of each value: the factor is rounded to float16, and so is the product.
+// A factor also counts in 2^-24 at best, times 127, where the row's largest value is 8 or more: 2^-21 of
+// that.
+TEST(SimdLoraHalf, RowsOfQuantizedBlocks) {
+  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
+  if constexpr (kHasLoraHalf)
+    for (const float size : {1e-36f, 1e-30f, 1.0f, 3e4f, 1e35f})
+      for (const std::size_t k : {32, 96, 4896}) {
+        auto x = normal_floats(k, 2);
+        for (std::size_t i = 0; i < k; ++i) x[i] *= size * (i / 32 % 3 == 1 ? 1e-4f : 1.0f);
+        std::vector<std::byte> blocks(k / 32 * sizeof(ActBlock)), half(half_row_bytes(k));
+        quantize_row(x.data(), k, blocks.data());
+        std::vector<float> rest(k), got(k);
+        quantization_residual(x.data(), k, blocks.data(), rest.data());
+        half_row_of_quantized(blocks.data(), k, half.data());
+        half_row_to_float(half.data(), k, got.data());
+        const float largest = std::fabs(
+            *std::ranges::max_element(x, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+        for (std::size_t i = 0; i < k; ++i)
+          ASSERT_NEAR(got[i], x[i] - rest[i], 0x1p-10f * std::fabs(x[i] - rest[i]) + 0x1p-21f * largest)
+              << "size " << size << " k " << k << " at " << i;
+        x[k - 1] = std::nanf("");
+        quantize_row(x.data(), k, blocks.data());
+        half_row_of_quantized(blocks.data(), k, half.data());
+        half_row_to_float(half.data(), k, got.data());
+        EXPECT_TRUE(std::isnan(got[k - 1]));
+      }
 }
 
 TEST(SimdLoraHalf, ExpandOfEveryRemainder) {

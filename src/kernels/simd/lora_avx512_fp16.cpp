@@ -1,6 +1,7 @@
 // LoRA's products of float16, 32 to an instruction. Errors: linear_avx512_fp16.cpp.
 #include "kernels/simd/half_avx512.h"
 #include "kernels/simd/linear_half.h"
+#include "kernels/simd/linear_layout.h"
 #include "kernels/simd/lora_half.h"
 
 namespace metal_candle::simd {
@@ -37,6 +38,12 @@ MC_INLINE float down_of(const std::byte* half_row) {
 }
 MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
   return reinterpret_cast<const std::uint16_t*>(half_row + sizeof(float));
+}
+
+/// Neither NaN nor infinity.
+MC_INLINE bool finite(__m512h x) {
+  constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
+  return _mm512_fpclass_ph_mask(x, kNanOrInfinite) == 0;
 }
 
 MC_INLINE __m512 wide(__m512h x) { return _mm512_add_ps(low_half(x), high_half(x)); }
@@ -112,12 +119,13 @@ void shrink(const std::uint16_t* a, std::size_t rank, std::size_t columns, const
     shrink_ranks<W, 1, 8>(a, rank, columns, x, x_stride, out, out_stride);
 }
 
-// In f32, a column at a time.
+// y += t · b over `rank` ranks from `first` on, in f32: a rank at a time.
 template <class W>
-void expand_exactly(const std::uint16_t* b, std::size_t rank, const std::byte* t, float* y) {
+void expand_exactly(const std::uint16_t* b, std::size_t first, std::size_t rank, const std::byte* t,
+                    float* y) {
   const float down = down_of(t);
   __m512 low = _mm512_setzero_ps(), high = low;
-  for (std::size_t j = 0; j < rank; ++j) {
+  for (std::size_t j = first; j < first + rank; ++j) {
     const __m512 x = _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(values_of(t)[j])));
     const __m512h w = W::load(b + j * kLanes);
     low = _mm512_fmadd_ps(x, low_half(w), low);
@@ -127,39 +135,39 @@ void expand_exactly(const std::uint16_t* b, std::size_t rank, const std::byte* t
   _mm512_storeu_ps(y + 16, _mm512_fmadd_ps(high, _mm512_set1_ps(down), _mm512_loadu_ps(y + 16)));
 }
 
+// The same in float16, R rows at a time; a sum that leaves its range is done again.
 template <class W, int R>
-void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
-            std::size_t rows, float* y, std::size_t y_stride) {
+void expand_run(const std::uint16_t* b, std::size_t first, std::size_t rank, const std::byte* t,
+                std::size_t t_stride, std::size_t rows, float* y, std::size_t y_stride) {
   for (; rows >= R; rows -= R, t += R * t_stride, y += R * y_stride) {
-    __m512 low[R], high[R];
-    for (std::size_t begin = 0; begin < rank; begin += kRun) {
-      const std::size_t end = rank - begin < kRun ? rank : begin + kRun;
-      __m512h sums[R];
-      MC_UNROLL for (int r = 0; r < R; ++r) sums[r] = _mm512_setzero_ph();
-      for (std::size_t j = begin; j < end; ++j) {
-        const __m512h w = W::load(b + j * kLanes);
-        MC_UNROLL for (int r = 0; r < R; ++r) sums[r] =
-            multiply_add(values_of(t + static_cast<std::size_t>(r) * t_stride) + j, w, sums[r]);
-      }
-      MC_UNROLL for (int r = 0; r < R; ++r) {
-        low[r] = begin == 0 ? low_half(sums[r]) : _mm512_add_ps(low[r], low_half(sums[r]));
-        high[r] = begin == 0 ? high_half(sums[r]) : _mm512_add_ps(high[r], high_half(sums[r]));
-      }
+    __m512h sums[R];
+    MC_UNROLL for (int r = 0; r < R; ++r) sums[r] = _mm512_setzero_ph();
+    for (std::size_t j = first; j < first + rank; ++j) {
+      const __m512h w = W::load(b + j * kLanes);
+      MC_UNROLL for (int r = 0; r < R; ++r) sums[r] =
+          multiply_add(values_of(t + static_cast<std::size_t>(r) * t_stride) + j, w, sums[r]);
     }
-    for (int r = 0; r < R; ++r) {
+    MC_UNROLL for (int r = 0; r < R; ++r) {
       const std::byte* from = t + static_cast<std::size_t>(r) * t_stride;
       float* to = y + static_cast<std::size_t>(r) * y_stride;
-      if (!finite(low[r], high[r])) {
-        expand_exactly<W>(b, rank, from, to);
+      if (!finite(sums[r])) {
+        expand_exactly<W>(b, first, rank, from, to);
         continue;
       }
       const __m512 down = _mm512_set1_ps(down_of(from));
-      _mm512_storeu_ps(to, _mm512_fmadd_ps(low[r], down, _mm512_loadu_ps(to)));
-      _mm512_storeu_ps(to + 16, _mm512_fmadd_ps(high[r], down, _mm512_loadu_ps(to + 16)));
+      _mm512_storeu_ps(to, _mm512_fmadd_ps(low_half(sums[r]), down, _mm512_loadu_ps(to)));
+      _mm512_storeu_ps(to + 16, _mm512_fmadd_ps(high_half(sums[r]), down, _mm512_loadu_ps(to + 16)));
     }
   }
   if constexpr (R > 1)
-    if (rows > 0) expand<W, R / 2>(b, rank, t, t_stride, rows, y, y_stride);
+    if (rows > 0) expand_run<W, R / 2>(b, first, rank, t, t_stride, rows, y, y_stride);
+}
+
+template <class W>
+void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
+            std::size_t rows, float* y, std::size_t y_stride) {
+  for (std::size_t first = 0; first < rank; first += kRun)
+    expand_run<W, 16>(b, first, rank - first < kRun ? rank - first : kRun, t, t_stride, rows, y, y_stride);
 }
 
 }  // namespace
@@ -170,6 +178,36 @@ void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std:
     const __mmask32 lanes = first_words(count - i);
     const __m512h x = type == DType::bf16 ? Bf16::load(words + i, lanes) : F16::load(words + i, lanes);
     _mm512_mask_storeu_epi16(out + i, lanes, _mm512_castph_si512(x));
+  }
+}
+
+void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
+  const auto* from = reinterpret_cast<const ActBlock*>(blocks);
+  std::uint32_t largest = 0;  // as integers, magnitudes order like floats, NaN above all
+  for (std::size_t b = 0; b < k / 32; ++b) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &from[b].scale, sizeof bits);
+    bits &= 0x7fffffffu;
+    largest = bits > largest ? bits : largest;
+  }
+  constexpr std::uint32_t kInfinity = 0x7f800000u, kTimes128 = 7u << 23;  // a code is below 128
+  const Scale scale = scale_for(largest < kInfinity ? largest + kTimes128 : kInfinity);
+  __builtin_memcpy(out, &scale.down, sizeof scale.down);
+  auto* to = reinterpret_cast<std::uint16_t*>(out + sizeof scale.down);
+  for (std::size_t b = 0; b < k / 32; ++b, to += kLanes) {
+    const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from[b].q));
+    const __m128i factor = _mm_cvtps_ph(_mm_set_ss(from[b].scale * scale.up), _MM_FROUND_TO_NEAREST_INT);
+    _mm512_storeu_ph(to, _mm512_mul_ph(_mm512_cvtepi16_ph(_mm512_cvtepi8_epi16(codes)),
+                                       _mm512_castsi512_ph(_mm512_broadcastw_epi16(factor))));
+  }
+}
+
+void half_row_to_float(const std::byte* row, std::size_t k, float* out) {
+  const __m512 down = _mm512_set1_ps(down_of(row));
+  for (std::size_t i = 0; i < k; i += 16) {
+    const __mmask16 lanes = first_lanes(k - i);
+    const __m512 values = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, values_of(row) + i));
+    _mm512_mask_storeu_ps(out + i, lanes, _mm512_mul_ps(values, down));
   }
 }
 
@@ -184,7 +222,7 @@ void lora_shrink_half(DType type, const std::byte* a, std::size_t rank, std::siz
 void lora_expand_half(DType type, const std::byte* b, std::size_t rank, const std::byte* t,
                       std::size_t t_stride, std::size_t rows, float* y, std::size_t y_stride) {
   const auto* words = reinterpret_cast<const std::uint16_t*>(b);
-  (type == DType::bf16 ? expand<Bf16, 16> : expand<F16, 16>)(words, rank, t, t_stride, rows, y, y_stride);
+  (type == DType::bf16 ? expand<Bf16> : expand<F16>)(words, rank, t, t_stride, rows, y, y_stride);
 }
 
 }  // namespace metal_candle::simd
