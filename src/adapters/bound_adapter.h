@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <forward_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,10 +19,11 @@ namespace metal_candle {
 struct BoundAdapter {
   struct Entry {
     std::size_t segment = 0;
-    LoraDelta delta;
+    const LoraDelta* delta = nullptr;  ///< of `weights`, or of `changed`
   };
-  std::shared_ptr<const LoraWeights> weights;  ///< what the deltas view
-  std::vector<std::vector<float>> gains;       ///< likewise
+  std::shared_ptr<const LoraWeights> weights;
+  std::forward_list<LoraDelta> changed;        ///< where the model makes a difference
+  std::vector<std::vector<float>> gains;       ///< what they view
   std::vector<std::vector<std::byte>> slices;  ///< likewise, where a module is several of the model's
   std::vector<Entry> entries;                  ///< by place
   std::vector<std::uint32_t> first;            ///< [places + 1]: where each place's entries begin

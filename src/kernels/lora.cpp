@@ -48,6 +48,8 @@ bool concerns(const LoraPart& part, std::size_t segment, std::size_t row, std::s
   return part.segment == segment && part.first_row < row + rows && row < part.first_row + part.rows;
 }
 
+bool is_f32(const LoraPart& part) { return part.delta->type == DType::f32; }
+
 bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part.delta->rows; }
 
 }  // namespace
@@ -94,7 +96,8 @@ LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, 
       x_(x),
       k_(k),
       memory_(memory),
-      half_from_(simd::lora_multiplies_half() ? half_from : kNever) {}
+      half_from_(simd::lora_multiplies_half() && !std::ranges::all_of(call.parts, is_f32) ? half_from
+                                                                                          : kNever) {}
 
 std::size_t LoraEpilogue::floats(const LoraCall& call) {
   std::size_t sum = 0;
@@ -104,12 +107,12 @@ std::size_t LoraEpilogue::floats(const LoraCall& call) {
 
 bool LoraEpilogue::all_half(const LoraCall& call) {
   return simd::lora_multiplies_half() && std::ranges::none_of(call.parts, [](const LoraPart& part) {
-           return part.delta->rows || part.delta->type == DType::f32;
+           return part.delta->rows || is_f32(part);
          });
 }
 
 bool LoraEpilogue::half(const LoraPart& part, std::size_t row) const {
-  return row >= half_from_ && part.delta->type != DType::f32;
+  return row >= half_from_ && !is_f32(part);
 }
 
 // `halves`: of these rows, if they multiply float16.

@@ -41,15 +41,7 @@ class Binder {
     count(*out);
     for (const LoraModule& m : out->weights->modules()) {
       if (m.id.role == WeightRole::pooler) continue;
-      LoraDelta delta = m.delta;
-      if (!m.magnitude.empty()) {
-        out->gains.push_back(gain(m));
-        delta.gain = out->gains.back();
-      }
-      if (m.base_copy) {
-        check_base_copy(m);
-        delta.rows = nullptr;
-      }
+      const LoraDelta& delta = fitted(*out, m);
       std::size_t first = 0;
       for (const WeightRole role : parts(m.id.role)) {
         const std::size_t n = shape(role).first;
@@ -57,7 +49,7 @@ class Binder {
         first += n;
       }
       if (reaches_head(m)) {
-        LoraDelta head;
+        LoraDelta& head = out->changed.emplace_front();
         head.type = delta.type;
         head.n = target_.vocab;
         head.rows = delta.rows;
@@ -69,6 +61,18 @@ class Binder {
   }
 
  private:
+  // The module's delta, or what the model makes of it.
+  const LoraDelta& fitted(BoundAdapter& out, const LoraModule& m) const {
+    if (m.magnitude.empty() && !m.base_copy) return m.delta;
+    LoraDelta& delta = out.changed.emplace_front(m.delta);
+    if (!m.magnitude.empty()) delta.gain = out.gains.emplace_back(gain(m));
+    if (m.base_copy) {
+      check_base_copy(m);
+      delta.rows = nullptr;
+    }
+    return delta;
+  }
+
   // PEFT trains the tokens of a table that is the output layer too in both places.
   bool reaches_head(const LoraModule& m) const {
     return m.id.role == WeightRole::embedding && !m.delta.replaced.empty() && target_.output_is_table;
@@ -84,8 +88,9 @@ class Binder {
   }
 
   // Outputs [first, first + n) of a delta of a linear layer with k inputs.
-  static LoraDelta slice(BoundAdapter& out, LoraDelta delta, std::size_t first, std::size_t n,
-                         std::size_t k) {
+  static const LoraDelta& slice(BoundAdapter& out, const LoraDelta& whole, std::size_t first, std::size_t n,
+                                std::size_t k) {
+    LoraDelta& delta = out.changed.emplace_front(whole);
     const std::size_t element = block_bytes(delta.type);
     if (delta.rank > 0) {
       const std::vector<std::byte> b = lora_unpack_b(delta, false);
@@ -116,7 +121,7 @@ class Binder {
 
   void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
     const AdapterPlace at = adapter_place(id, target_.layers);
-    out.entries[next_[at.place]++] = {at.segment, delta};
+    out.entries[next_[at.place]++] = {at.segment, &delta};
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {

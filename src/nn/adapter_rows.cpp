@@ -28,13 +28,16 @@ AdapterRows AdapterRows::select(std::span<const std::int32_t> rows) const {
 }
 
 std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
-  std::shared_ptr<LoraCall> out;
+  std::size_t parts = 0;
+  for (const Run& run : runs_)
+    for (const AdapterMix::Use& use : run.mix->uses) parts += use.adapter->at(place).size();
+  if (parts == 0) return nullptr;
+  auto out = std::make_shared<LoraCall>();
+  out->parts.reserve(parts);
   for (const Run& run : runs_)
     for (const AdapterMix::Use& use : run.mix->uses)
-      for (const BoundAdapter::Entry& entry : use.adapter->at(place)) {
-        if (!out) out = std::make_shared<LoraCall>();
-        out->parts.push_back({run.first_row, run.rows, entry.segment, use.weight, &entry.delta});
-      }
+      for (const BoundAdapter::Entry& entry : use.adapter->at(place))
+        out->parts.push_back({run.first_row, run.rows, entry.segment, use.weight, entry.delta});
   return out;
 }
 
