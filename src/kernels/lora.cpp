@@ -96,6 +96,7 @@ LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, 
       x_(x),
       k_(k),
       memory_(memory),
+      needs_base_(std::ranges::any_of(call.parts, needs_base)),
       half_from_(simd::lora_multiplies_half() && !std::ranges::all_of(call.parts, is_f32) ? half_from
                                                                                           : kNever) {}
 
@@ -182,12 +183,11 @@ void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t ro
 
 void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
                          std::size_t columns, float* block, std::size_t stride) const {
-  thread_local Scratch base_memory, change_memory;
-  const auto concerned = [&](const LoraPart& part) { return concerns(part, segment, row, rows); };
   for (int spin = 0; done_ && done_->load(std::memory_order_acquire) < shares_; ++spin)
     if (spin > kSpins) std::this_thread::yield();
-  const float* base = nullptr;  // x·Wᵀ before any part adds to it, where a part asks for it
-  if (std::ranges::any_of(call_.parts, [&](const auto& p) { return concerned(p) && needs_base(p); })) {
+  const float* base = nullptr;  // x·Wᵀ before any part adds to it, where one asks for it
+  if (needs_base_) {
+    thread_local Scratch base_memory;
     float* copy = base_memory.get<float>(rows * stride);
     std::copy_n(block, (rows - 1) * stride + columns, copy);
     base = copy;
@@ -197,7 +197,7 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
     const LoraDelta& delta = *part.delta;
     const float* reduced = t;
     t += part.rows * part.reduced_stride();
-    if (!concerned(part)) continue;
+    if (!concerns(part, segment, row, rows)) continue;
     const std::size_t begin = std::max(row, part.first_row);
     const std::size_t count = std::min(row + rows, part.first_row + part.rows) - begin;
     reduced += (begin - part.first_row) * part.reduced_stride();
@@ -207,6 +207,7 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
     if (delta.rank == 0) continue;
     float* target = y;
     if (!delta.gain.empty()) {
+      thread_local Scratch change_memory;
       target = change_memory.get<float>(count * stride);
       std::fill_n(target, count * stride, 0.0f);
     }

@@ -133,6 +133,7 @@ class LoraEpilogue {
   const float* x_;
   std::size_t k_;
   float* memory_;
+  bool needs_base_;
   std::size_t half_from_;
   Rows halves_, quantized_;
   std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()

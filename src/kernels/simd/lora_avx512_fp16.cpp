@@ -77,12 +77,8 @@ MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const s
       }
     };
     std::size_t k = begin;
-    for (; k + kLanes <= end; k += kLanes) {
-      if constexpr (R == 1)  // decoding: A comes from memory, J rows of it at a time
-        MC_UNROLL for (int j = 0; j < J; ++j)
-            __builtin_prefetch(a + static_cast<std::size_t>(j + J) * columns + k);
+    for (; k + kLanes <= end; k += kLanes)
       add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
-    }
     const __mmask32 rest = first_words(end - k);
     if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
     MC_UNROLL for (int r = 0; r < R; ++r) {
