@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/lora.h"
 #include "kernels/scratch.h"
+#include "kernels/simd/dequantize.h"
 #include "kernels/simd/linear_half.h"
 #include "kernels/simd/lora.h"
 
@@ -19,6 +21,14 @@ struct Matrix {
   DType type;
   const std::byte* data;
 };
+
+// What a half row holds.
+void values_of(const std::byte* row, std::size_t k, float* out) {
+  float down;
+  std::memcpy(&down, row, sizeof down);
+  simd::dequantize(DType::f16, row + sizeof down, out, k);
+  for (std::size_t i = 0; i < k; ++i) out[i] *= down;
+}
 
 // A or B as so many rows multiply it.
 Matrix matrix_for(std::size_t rows, Matrix matrix, std::size_t elements, Scratch& memory) {
@@ -57,7 +67,7 @@ void LoraEpilogue::shrink_half(DType type, const std::byte* a, std::size_t ranks
     for (std::size_t i = 0; i < rows; ++i, out += stride) {
       if (std::all_of(out, out + ranks, [](float v) { return std::isfinite(v); })) continue;
       float* exact = row_memory.get<float>(k_);
-      simd::half_row_to_float(x.from(i).data, k_, exact);
+      values_of(x.from(i).data, k_, exact);
       simd::lora_shrink(type, a, ranks, k_, exact, k_, 1, out, stride);
     }
   }

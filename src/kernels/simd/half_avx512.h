@@ -58,9 +58,11 @@ MC_INLINE Scale scale_for(std::uint32_t largest) {
   return out;
 }
 
-/// Neither NaN nor infinity in either.
+constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;  // classes of vfpclass
+
+/// Neither NaN nor infinity.
+MC_INLINE bool finite(__m512h x) { return _mm512_fpclass_ph_mask(x, kNanOrInfinite) == 0; }
 MC_INLINE bool finite(__m512 low, __m512 high) {
-  constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
   return (_mm512_fpclass_ps_mask(low, kNanOrInfinite) | _mm512_fpclass_ps_mask(high, kNanOrInfinite)) == 0;
 }
 

@@ -40,12 +40,6 @@ MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
   return reinterpret_cast<const std::uint16_t*>(half_row + sizeof(float));
 }
 
-/// Neither NaN nor infinity.
-MC_INLINE bool finite(__m512h x) {
-  constexpr int kNanOrInfinite = 0x01 | 0x08 | 0x10 | 0x80;
-  return _mm512_fpclass_ph_mask(x, kNanOrInfinite) == 0;
-}
-
 MC_INLINE __m512 wide(__m512h x) { return _mm512_add_ps(low_half(x), high_half(x)); }
 
 /// The sums of four vectors, each in the same order.
@@ -195,15 +189,6 @@ void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* ou
     const __m128i factor = _mm_cvtps_ph(_mm_set_ss(from[b].scale * scale.up), _MM_FROUND_TO_NEAREST_INT);
     _mm512_storeu_ph(to, _mm512_mul_ph(_mm512_cvtepi16_ph(_mm512_cvtepi8_epi16(codes)),
                                        _mm512_castsi512_ph(_mm512_broadcastw_epi16(factor))));
-  }
-}
-
-void half_row_to_float(const std::byte* row, std::size_t k, float* out) {
-  const __m512 down = _mm512_set1_ps(down_of(row));
-  for (std::size_t i = 0; i < k; i += 16) {
-    const __mmask16 lanes = first_lanes(k - i);
-    const __m512 values = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, values_of(row) + i));
-    _mm512_mask_storeu_ps(out + i, lanes, _mm512_mul_ps(values, down));
   }
 }
 

@@ -22,8 +22,6 @@ void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std:
 
 /// ActBlocks (linear_layout.h) of k values as a half row; a NaN scale makes values NaN.
 void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out);
-/// The values of a half row.
-void half_row_to_float(const std::byte* row, std::size_t k, float* out);
 
 /// lora_shrink() for half rows `x_stride` bytes apart. Each of 32 lanes sums up to 128 products in float16,
 /// such sums in f32. Sums that leave float16's range are not finite.
