@@ -28,6 +28,7 @@ struct BoundAdapter {
   std::vector<Entry> entries;                  ///< by place
   std::vector<std::uint32_t> first;            ///< [places + 1]: where each place's entries begin
 
+  std::size_t places() const noexcept { return first.size() - 1; }
   std::span<const Entry> at(std::size_t place) const noexcept {
     return std::span(entries).subspan(first[place], first[place + 1] - first[place]);
   }

@@ -150,6 +150,7 @@ class LoraBuilder {
       bytes += rounded(n * k * element);
     }
     m.delta.n = m.out;
+    m.delta.k = m.in;
     m.base_copy = s.base_copy;
     for (const StoredTensor* t : {s.magnitude, s.bias}) {
       if (!t) continue;

@@ -146,23 +146,43 @@ void multiply(const Job& job, const Activations& acts, const Segment& segment, s
       out[r * kColumns + c] = out[2 * r * kColumns + c] + out[(2 * r + 1) * kColumns + c];
 }
 
-void add_bias(const Job& job, const Segment& segment, std::size_t column, std::size_t columns,
-              std::size_t rows, float* block) {
+// `tiles` consecutive ones of a segment, for one row or several; of several rows there is one.
+struct Work {
+  const Segment& segment;
+  std::size_t row, rows, tile, tiles;
+  std::size_t column() const { return tile * kColumns; }
+  std::size_t columns() const { return std::min(tiles * kColumns, segment.n - column()); }
+};
+
+// x·Wᵀ, what adapters add to it and the bias.
+void products(const Job& job, const Activations& acts, const LoraEpilogue* lora, const Work& work,
+              float* block) {
+  const auto index = static_cast<std::size_t>(&work.segment - job.spec.weight->segments().data());
+  for (std::size_t t = 0; t < work.tiles; ++t) {
+    if (lora && t + 1 == work.tiles)
+      lora->prefetch(index, work.row, work.rows, work.column(), work.columns());
+    multiply(job, acts, work.segment, work.row, work.rows, work.tile + t, block + t * kColumns);
+  }
+  if (lora) lora->apply(index, work.row, work.rows, work.column(), work.columns(), block, kColumns);
   if (job.spec.bias.empty()) return;
-  simd::add_rows(block, kColumns, job.spec.bias.data() + segment.out_begin + column, 0, rows, columns);
+  const float* bias = job.spec.bias.data() + work.segment.out_begin + work.column();
+  simd::add_rows(block, kColumns, bias, 0, work.rows, work.columns());
 }
 
-void store(const Job& job, float* block, std::size_t row, std::size_t rows, std::size_t column,
-           std::size_t columns) {
-  const std::size_t n = job.out_features();
+void store(const Job& job, float* block, const Work& work) {
+  const std::size_t n = job.out_features(), column = work.segment.out_begin + work.column();
+  const std::size_t rows = work.rows, columns = work.columns();
   if (job.quantized_y) {
     const std::size_t stride = quantized_row_bytes(n);
-    simd::quantize_column(block, rows, job.quantized_y + row * stride + quantized_row_bytes(column), stride);
+    std::byte* to = job.quantized_y + work.row * stride;
+    for (std::size_t t = 0; t < work.tiles; ++t)
+      simd::quantize_column(block + t * kColumns, rows, to + quantized_row_bytes(column + t * kColumns),
+                            stride);
     if (!job.y) return;
   }
-  float* y = job.y + row * n + column;
+  float* y = job.y + work.row * n + column;
   if (job.residual == job.y) return simd::add_rows(y, n, block, kColumns, rows, columns);
-  if (job.residual) simd::add_rows(block, kColumns, job.residual + row * n + column, n, rows, columns);
+  if (job.residual) simd::add_rows(block, kColumns, job.residual + work.row * n + column, n, rows, columns);
   for (std::size_t r = 0; r < rows; ++r, y += n, block += kColumns) {
     if (columns == kColumns)
       std::memcpy(y, block, kColumns * sizeof(float));  // a known size becomes a few vectors
@@ -171,27 +191,17 @@ void store(const Job& job, float* block, std::size_t row, std::size_t rows, std:
   }
 }
 
-// One unit of work: a row block times a tile of a segment (of gate, with swiglu).
-void compute(const Job& job, const Activations& acts, const LoraEpilogue* lora, const Segment& segment,
-             std::size_t row, std::size_t rows, std::size_t tile) {
+// One unit of work; with swiglu `work` is of gate.
+void compute(const Job& job, const Activations& acts, const LoraEpilogue* lora, const Work& work) {
   alignas(64) float block[2 * kRowBlock * kColumns];
-  const std::size_t column = tile * kColumns;
-  const std::size_t columns = std::min(kColumns, segment.n - column);
-  const auto index = static_cast<std::size_t>(&segment - job.spec.weight->segments().data());
-  if (lora) lora->prefetch(index, row, rows, column);
-  multiply(job, acts, segment, row, rows, tile, block);
-  if (lora) lora->apply(index, row, rows, column, columns, block, kColumns);
-  add_bias(job, segment, column, columns, rows, block);
+  products(job, acts, lora, work, block);
   if (job.spec.swiglu) {
     alignas(64) float up[2 * kRowBlock * kColumns];
-    const Segment& up_segment = job.spec.weight->segments()[1];
-    if (lora) lora->prefetch(1, row, rows, column);
-    multiply(job, acts, up_segment, row, rows, tile, up);
-    if (lora) lora->apply(1, row, rows, column, columns, up, kColumns);
-    add_bias(job, up_segment, column, columns, rows, up);
-    simd::swiglu(block, up, rows * kColumns, block);
+    products(job, acts, lora, {job.spec.weight->segments()[1], work.row, work.rows, work.tile, work.tiles},
+             up);
+    simd::swiglu(block, up, work.rows * work.tiles * kColumns, block);
   }
-  store(job, block, row, rows, segment.out_begin + column, columns);
+  store(job, block, work);
 }
 
 std::size_t total_tiles(const Job& job) {
@@ -202,15 +212,20 @@ std::size_t total_tiles(const Job& job) {
   return sum;
 }
 
-// body(segment, tile) for tiles [begin, end) of the stack.
+// body(segment, tile, tiles) for tiles [begin, end) of the stack, at most `most` at a time.
 template <typename F>
-void for_tiles(const Job& job, std::size_t begin, std::size_t end, const F& body) {
+void for_tiles(const Job& job, std::size_t begin, std::size_t end, std::size_t most, const F& body) {
   std::size_t first = 0;
   for (const Segment& s : job.spec.weight->segments()) {
-    for (std::size_t t = std::max(begin, first); t < std::min(end, first + s.tiles); ++t) body(s, t - first);
+    const std::size_t last = std::min(end, first + s.tiles);
+    for (std::size_t t = std::max(begin, first); t < last; t += most)
+      body(s, t - first, std::min(most, last - t));
     first += s.tiles;
   }
 }
+
+// Tiles that a single row multiplies before B of their adapters is read in one go.
+constexpr std::size_t kStretch = 16;
 
 // Decoding: each thread normalises and quantizes the one row for itself (cheaper than a barrier) and streams
 // its own contiguous share of the weight.
@@ -224,17 +239,23 @@ void run_single(const Job& job) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
     float* normed = work.get<float>(2 * job.k());
-    if (!acts.ready()) acts.prepare(job, 0, normed);
+    const std::size_t first = tiles * thread / pool.size(), last = tiles * (thread + 1) / pool.size();
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
       lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced, half_from(job));
       if (all_integer(job.spec)) lora->use_quantized(acts.quantized(), 0);
-      lora->shrink_share(thread, pool.size(), shrunk);
     }
-    for_tiles(job, tiles * thread / pool.size(), tiles * (thread + 1) / pool.size(),
-              [&](const Segment& s, std::size_t tile) {
-                compute(job, acts, lora ? &*lora : nullptr, s, 0, 1, tile);
-              });
+    if (!acts.ready()) acts.prepare(job, 0, normed);
+    if (lora) {
+      const std::byte* weights = nullptr;
+      for_tiles(job, first, first + 1, 1,
+                [&](const Segment& s, std::size_t tile, std::size_t) { weights = s.tile(tile); });
+      lora->shrink_share(thread, pool.size(), weights, shrunk);
+    }
+    for_tiles(job, first, last, kStretch, [&](const Segment& s, std::size_t tile, std::size_t count) {
+      compute(job, acts, lora ? &*lora : nullptr, {s, 0, 1, tile, count});
+    });
+    if (job.next_delta) LoraEpilogue::prefetch_share(*job.next_delta, thread, pool.size());
   });
 }
 
@@ -289,8 +310,8 @@ void run_rows(const Job& job) {
     if (prepares || lora) pool.barrier();
     for (std::size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < blocks * tiles;) {
       const std::size_t row = task / tiles * block, tile = task % tiles;
-      for_tiles(job, tile, tile + 1, [&](const Segment& s, std::size_t t) {
-        compute(job, acts, lora ? &*lora : nullptr, s, row, std::min(block, job.rows - row), t);
+      for_tiles(job, tile, tile + 1, 1, [&](const Segment& s, std::size_t t, std::size_t count) {
+        compute(job, acts, lora ? &*lora : nullptr, {s, row, std::min(block, job.rows - row), t, count});
       });
     }
   });

@@ -53,6 +53,8 @@ struct LinearCall {
   const LoraCall* lora = nullptr;
   const std::byte* quantized_x = nullptr;  ///< [rows, quantized_row_bytes(k)], if takes_quantized()
   std::byte* quantized_y = nullptr;        ///< [rows, quantized_row_bytes(out)], without residual
+  /// The first delta of the layer that runs next, or null: a single row has it fetched early.
+  const LoraDelta* next_delta = nullptr;
 
   std::size_t k() const { return spec.weight->in_features(); }
   std::size_t out_features() const { return spec.weight->out_features() / (spec.swiglu ? 2 : 1); }

@@ -50,6 +50,26 @@ bool concerns(const LoraPart& part, std::size_t segment, std::size_t row, std::s
 
 bool is_f32(const LoraPart& part) { return part.delta->type == DType::f32; }
 
+void scale(const LoraPart& part, float* t, std::size_t ranks) {
+  const float factor = part.delta->scale * part.weight;
+  for (std::size_t j = 0; j < ranks; ++j) t[j] *= factor;
+}
+
+// One thread's ranks of A.
+struct Share {
+  Share(const LoraDelta& delta, std::size_t columns, std::size_t index, unsigned shares)
+      : type(delta.type),
+        k(columns),
+        first(delta.rank * index / shares),
+        ranks(delta.rank * (index + 1) / shares - first),
+        a(delta.a + first * k * block_bytes(type)) {}
+  simd::LinesToCome begin() const { return simd::lora_shrink_begin(type, a, ranks, k); }
+
+  DType type;
+  std::size_t k, first, ranks;
+  const std::byte* a;
+};
+
 bool needs_base(const LoraPart& part) { return !part.delta->gain.empty() || part.delta->rows; }
 
 }  // namespace
@@ -85,9 +105,7 @@ std::vector<std::byte> lora_unpack_b(const LoraDelta& delta, bool transposed) {
 }
 
 void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
-  for (std::size_t c = 0; c < delta.n; c += kLoraTile)
-    simd::lora_expand(delta.type, tile_of(delta, c), kLoraTile, delta.rank, t, delta.rank, 1,
-                      std::min(kLoraTile, delta.n - c), y + c, delta.n);
+  simd::lora_expand_tiles(delta.type, delta.b, delta.rank, t, delta.n, y);
 }
 
 LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory,
@@ -116,29 +134,19 @@ bool LoraEpilogue::half(const LoraPart& part, std::size_t row) const {
   return row >= half_from_ && !is_f32(part);
 }
 
-// `halves`: of these rows, if they multiply float16.
-void LoraEpilogue::shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
-                                Rows halves, std::size_t first, std::size_t ranks) const {
-  const LoraDelta& delta = *part.delta;
-  const std::size_t stride = part.reduced_stride();
-  float* out = t + (row - part.first_row) * stride + 1 + first;
-  const std::byte* a = delta.a + first * k_ * block_bytes(delta.type);
-  if (half(part, row))
-    shrink_half(delta.type, a, ranks, halves, rows, out, stride);
-  else
-    simd::lora_shrink(delta.type, a, ranks, k_, x_ + row * k_, k_, rows, out, stride);
-  const float factor = delta.scale * part.weight;
-  for (std::size_t i = 0; i < rows; ++i)
-    for (std::size_t j = 0; j < ranks; ++j) out[i * stride + j] *= factor;
-}
-
-// Rows that all multiply the same way.
+// Rows that all multiply the same way. `halves`: of these rows, if they multiply float16.
 void LoraEpilogue::shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
                                Rows halves) const {
-  const std::size_t rank = part.delta->rank;
-  if (rows == 0 || rank == 0) return;
-  shrink_ranks(part, t, row, rows, halves, 0, rank);
-  if (half(part, row)) reduced_to_half(t + (row - part.first_row) * part.reduced_stride(), rows, rank);
+  const LoraDelta& delta = *part.delta;
+  if (rows == 0 || delta.rank == 0) return;
+  const std::size_t stride = part.reduced_stride();
+  t += (row - part.first_row) * stride;
+  if (half(part, row))
+    shrink_half(delta.type, delta.a, delta.rank, halves, rows, t + 1, stride);
+  else
+    simd::lora_shrink(delta.type, delta.a, delta.rank, k_, x_ + row * k_, k_, rows, t + 1, stride);
+  for (std::size_t i = 0; i < rows; ++i) scale(part, t + i * stride + 1, delta.rank);
+  if (half(part, row)) reduced_to_half(t, rows, delta.rank);
 }
 
 void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
@@ -157,27 +165,45 @@ void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
   }
 }
 
-void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done) {
+void LoraEpilogue::prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares) {
+  const simd::LinesToCome lines = Share(delta, delta.k, index, shares).begin();
+  for (std::size_t i = 0; i < simd::kLinesAhead / lines.rows; ++i)
+    for (std::size_t j = 0; j < lines.rows; ++j) lines.prefetch(j, i);
+}
+
+void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, const std::byte* next,
+                                std::atomic<unsigned>& done) {
   const Rows halves = half_rows(0, half_from_ == 0 ? 1 : 0);
   float* t = memory_;
-  for (const LoraPart& part : call_.parts) {
-    const std::size_t rank = part.delta->rank;
-    const std::size_t first = rank * index / shares, last = rank * (index + 1) / shares;
-    if (first < last) shrink_ranks(part, t, 0, 1, halves, first, last - first);
+  for (std::size_t i = 0; i < call_.parts.size(); ++i) {
+    const LoraPart& part = call_.parts[i];
+    const Share share(*part.delta, k_, index, shares);
+    float* out = t + 1 + share.first;
     t += part.reduced_stride();
+    if (share.ranks == 0) continue;
+    if (half(part, 0)) {
+      shrink_half(part.delta->type, share.a, share.ranks, halves, 1, out, 0);
+    } else {
+      const bool last = i + 1 == call_.parts.size();
+      const simd::LinesToCome then =
+          last ? simd::LinesToCome{next} : Share(*call_.parts[i + 1].delta, k_, index, shares).begin();
+      simd::lora_shrink_one(part.delta->type, share.a, share.ranks, k_, x_, out, then);
+    }
+    scale(part, out, share.ranks);
   }
   done_ = &done;
   shares_ = shares;
   done.fetch_add(1, std::memory_order_release);
 }
 
-void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows,
-                            std::size_t column) const {
+void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
+                            std::size_t columns) const {
   for (const LoraPart& part : call_.parts) {
     if (!concerns(part, segment, row, rows)) continue;
-    const std::size_t bytes = kLoraTile * part.delta->rank * block_bytes(part.delta->type);
-    const std::byte* tile = tile_of(*part.delta, column);
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(tile + i);
+    const LoraDelta& delta = *part.delta;
+    const std::size_t lines = lora_b_elements(delta.rank, columns) * block_bytes(delta.type) / 64;
+    const simd::LinesToCome b{tile_of(delta, column)};
+    for (std::size_t i = 0; i < std::min(lines, simd::kLinesAhead); ++i) b.prefetch(0, i);
   }
 }
 
@@ -188,8 +214,9 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
   const float* base = nullptr;  // x·Wᵀ before any part adds to it, where one asks for it
   if (needs_base_) {
     thread_local Scratch base_memory;
-    float* copy = base_memory.get<float>(rows * stride);
-    std::copy_n(block, (rows - 1) * stride + columns, copy);
+    const std::size_t floats = (rows - 1) * stride + columns;
+    float* copy = base_memory.get<float>(floats);
+    std::copy_n(block, floats, copy);
     base = copy;
   }
   const float* t = memory_;
@@ -208,8 +235,9 @@ void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows,
     float* target = y;
     if (!delta.gain.empty()) {
       thread_local Scratch change_memory;
-      target = change_memory.get<float>(count * stride);
-      std::fill_n(target, count * stride, 0.0f);
+      const std::size_t floats = (count - 1) * stride + lora_b_elements(1, columns);  // whole tiles
+      target = change_memory.get<float>(floats);
+      std::fill_n(target, floats, 0.0f);
     }
     const std::size_t exact = std::clamp(half_from_, begin, begin + count) - begin;
     expand(part, reduced, begin, exact, column, columns, target, stride);
@@ -229,20 +257,21 @@ void LoraEpilogue::expand(const LoraPart& part, const float* t, std::size_t row,
   if (rows == 0) return;
   const LoraDelta& delta = *part.delta;
   const std::size_t t_stride = part.reduced_stride();
-  if (!half(part, row))
-    return simd::lora_expand(delta.type, tile_of(delta, column), kLoraTile, delta.rank, t + 1, t_stride, rows,
-                             columns, y, stride);
-  expand_half(delta, t, rows, column, y, stride);
+  const std::byte* b = tile_of(delta, column);
+  if (half(part, row)) return expand_half(delta, t, rows, column, columns, y, stride);
+  if (rows == 1) return simd::lora_expand_tiles(delta.type, b, delta.rank, t + 1, columns, y);
+  simd::lora_expand(delta.type, b, kLoraTile, delta.rank, t + 1, t_stride, rows, columns, y, stride);
 }
 
 void LoraEpilogue::replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,
                            std::size_t columns, const float* base, float* block, std::size_t stride) const {
   const LoraDelta& delta = *part.delta;
   const auto [first, last] = replaced_range(delta, column, column + columns);
-  float product[kLoraTile];
+  thread_local Scratch memory;
+  float* product = memory.get<float>(columns);
   for (std::size_t i = 0; i < rows; ++i) {
     simd::lora_shrink(delta.type, delta.rows + first * k_ * block_bytes(delta.type), last - first, k_,
-                      x_ + (row + i) * k_, k_, 1, product, kLoraTile);
+                      x_ + (row + i) * k_, k_, 1, product, columns);
     for (std::size_t j = first; j < last; ++j) {
       const std::size_t at = i * stride + row_of(delta, j) - column;
       block[at] += part.weight * (product[j - first] - base[at]);

@@ -24,6 +24,7 @@ inline constexpr std::size_t kLoraTile = 32;
 struct LoraDelta {
   DType type = DType::f32;       ///< of a, b and rows: f32, f16 or bf16
   std::size_t n = 0;             ///< outputs of W
+  std::size_t k = 0;             ///< inputs of W
   std::size_t rank = 0;          ///< 0: no A and B
   const std::byte* a = nullptr;  ///< [rank, k]; of an embedding [vocabulary, rank]
   /// Bᵀ by tiles of kLoraTile outputs, as a linear layer multiplies them: [tiles, rank, kLoraTile], zeros
@@ -96,14 +97,19 @@ class LoraEpilogue {
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
   /// The same for the only row, share `index` of `shares` of each rank; apply() waits until `done`, shared
-  /// and 0 at first, says that all shares are there: by then the caller has multiplied a tile.
-  void shrink_share(std::size_t index, unsigned shares, std::atomic<unsigned>& done);
+  /// and 0 at first, says that all shares are there: by then the caller has multiplied some tiles.
+  /// `next`: what the caller reads afterwards.
+  void shrink_share(std::size_t index, unsigned shares, const std::byte* next, std::atomic<unsigned>& done);
+  /// Prefetches what shrink_share() of a call begins with whose first delta is this.
+  static void prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares);
 
-  /// Asks for the part of B that apply() with these arguments reads.
-  void prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column) const;
+  /// Prefetches the beginning of B that apply() with these arguments reads.
+  void prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
+                std::size_t columns) const;
 
   /// Adds to block [rows][stride], which holds x·Wᵀ of rows [row, row + rows) and outputs
-  /// [column, column + columns) of a matrix of the stack: one tile, so `column` is a multiple of kLoraTile.
+  /// [column, column + columns) of a matrix of the stack. `column` is a multiple of kLoraTile, and so many
+  /// are the columns at most, but for one row, which takes any number; the block has room for whole tiles.
   void apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column, std::size_t columns,
              float* block, std::size_t stride) const;
 
@@ -116,14 +122,12 @@ class LoraEpilogue {
 
   bool half(const LoraPart& part, std::size_t row) const;
   void shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows, Rows halves) const;
-  void shrink_ranks(const LoraPart& part, float* t, std::size_t row, std::size_t rows, Rows halves,
-                    std::size_t first, std::size_t ranks) const;
   Rows half_rows(std::size_t row, std::size_t rows) const;
   void shrink_half(DType type, const std::byte* a, std::size_t ranks, Rows x, std::size_t rows, float* out,
                    std::size_t stride) const;
   static void reduced_to_half(float* t, std::size_t rows, std::size_t rank);
-  void expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column, float* y,
-                   std::size_t stride) const;
+  void expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column,
+                   std::size_t columns, float* y, std::size_t stride) const;
   void expand(const LoraPart& part, const float* t, std::size_t row, std::size_t rows, std::size_t column,
               std::size_t columns, float* y, std::size_t stride) const;
   void replace(const LoraPart& part, std::size_t row, std::size_t rows, std::size_t column,

@@ -80,7 +80,7 @@ void LoraEpilogue::reduced_to_half(float* t, std::size_t rows, std::size_t rank)
 }
 
 void LoraEpilogue::expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column,
-                               float* y, std::size_t stride) const {
+                               std::size_t columns, float* y, std::size_t stride) const {
   if constexpr (simd::kHasLoraHalf) {
     thread_local Scratch t_memory, b_memory;
     const auto* halves = reinterpret_cast<const std::byte*>(t);
@@ -89,10 +89,13 @@ void LoraEpilogue::expand_half(const LoraDelta& delta, const float* t, std::size
       simd::half_row(t + 1, delta.rank, own);
       halves = own;
     }
+    const std::size_t tile = delta.rank * kLoraTile;
     const std::byte* b = delta.b + column * delta.rank * block_bytes(delta.type);
-    const Matrix m = matrix_for(rows, {delta.type, b}, delta.rank * kLoraTile, b_memory);
-    simd::lora_expand_half(m.type, m.data, delta.rank, halves, (1 + delta.rank) * sizeof(float), rows, y,
-                           stride);
+    for (std::size_t c = 0; c < columns; c += kLoraTile, b += tile * block_bytes(delta.type)) {
+      const Matrix m = matrix_for(rows, {delta.type, b}, tile, b_memory);
+      simd::lora_expand_half(m.type, m.data, delta.rank, halves, (1 + delta.rank) * sizeof(float), rows,
+                             y + c, stride);
+    }
   }
 }
 

@@ -27,6 +27,13 @@ AdapterRows AdapterRows::select(std::span<const std::int32_t> rows) const {
   return out;
 }
 
+const LoraDelta* AdapterRows::first(std::size_t place) const {
+  if (runs_.empty()) return nullptr;
+  const BoundAdapter& adapter = *runs_.front().mix->uses.front().adapter;
+  if (place >= adapter.places() || adapter.at(place).empty()) return nullptr;
+  return adapter.at(place).front().delta;
+}
+
 std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
   std::size_t parts = 0;
   for (const Run& run : runs_)

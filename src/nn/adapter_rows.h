@@ -24,6 +24,8 @@ class AdapterRows {
 
   /// What a place of the model adds; null if nothing.
   std::shared_ptr<const LoraCall> call(std::size_t place) const;
+  /// The first delta of it, or null.
+  const LoraDelta* first(std::size_t place) const;
 
  private:
   struct Run {

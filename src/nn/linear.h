@@ -27,7 +27,8 @@ class Linear {
   void run(const ForwardContext& ctx, const float* x, const float* residual, float* y, std::size_t rows,
            const std::byte* quantized_x = nullptr, std::byte* quantized_y = nullptr) const {
     const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
-    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y});
+    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y,
+                ctx.adapters.first(place_ + 1)});
   }
   bool takes_quantized() const { return metal_candle::takes_quantized(*spec_); }
   /// Whether run() reads x of these rows although it is given quantized_x.

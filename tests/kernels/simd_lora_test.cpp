@@ -109,6 +109,31 @@ TEST(SimdLora, ARowsResultDoesNotDependOnTheOthers) {
   });
 }
 
+TEST(SimdLora, ASingleRowGivesTheBitsOfSeveral) {
+  on_every_target([] {
+    for (const DType type : kTypes)
+      for (const std::size_t k : {7, 96, 352})
+        for (const std::size_t rank : {1, 3, 8, 13, 24})
+          for (const std::size_t columns : {5, 32, 64, 150}) {
+            const Matrix a = random_matrix(type, rank * k, 9);
+            const Matrix b = random_matrix(type, (columns + 31) / 32 * 32 * rank, 10);
+            const auto x = normal_floats(k, 11), before = normal_floats(columns, 12);
+            std::vector<float> t(rank), t_alone(rank + 1, -7.0f);
+            lora_shrink(type, a.bytes.data(), rank, k, x.data(), k, 1, t.data(), rank);
+            lora_shrink_one(type, a.bytes.data(), rank, k, x.data(), t_alone.data(), {b.bytes.data()});
+            EXPECT_EQ(t_alone.back(), -7.0f) << "wrote beyond the rank";
+            t_alone.pop_back();
+            EXPECT_EQ(t_alone, t) << name(type) << " k " << k << " rank " << rank;
+            auto y = before, y_alone = before;
+            for (std::size_t c = 0; c < columns; c += 32)
+              lora_expand(type, &b.bytes[c * rank * block_bytes(type)], 32, rank, t.data(), rank, 1,
+                          std::min<std::size_t>(32, columns - c), &y[c], columns);
+            lora_expand_tiles(type, b.bytes.data(), rank, t.data(), columns, y_alone.data());
+            EXPECT_EQ(y_alone, y) << name(type) << " columns " << columns << " rank " << rank;
+          }
+  });
+}
+
 // ---- float16 ---------------------------------------------------------------------------------------
 
 std::vector<std::byte> half_rows(const std::vector<float>& x, std::size_t n) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/simd/inline.h"
 #include "kernels/simd/lora_half.h"
 #include "kernels/simd/target.h"
 
@@ -49,10 +50,15 @@ HWY_INLINE V32 load_tail(const typename E::T* p, std::size_t count) {
   return E::load(part);
 }
 
+// Prefetches nothing. GCC drops calls of functions that only prefetch, so such lambdas are forced inline.
+constexpr auto kNoPrefetch = [](std::size_t) MC_LAMBDA_INLINE {};
+
 // R rows times J rows of A, one accumulator each: whatever R and J are, each sum runs in the same order.
-template <class E, std::size_t R, std::size_t J>
+// `prefetch(k)`: called before A is read at column k.
+template <class E, std::size_t R, std::size_t J, class Prefetch>
 HWY_INLINE void shrink_block(const typename E::T* a, std::size_t columns, const float* x,
-                             std::size_t x_stride, float* out, std::size_t out_stride) {
+                             std::size_t x_stride, float* out, std::size_t out_stride,
+                             const Prefetch& prefetch) {
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   V32 sum[R][J];
@@ -61,10 +67,8 @@ HWY_INLINE void shrink_block(const typename E::T* a, std::size_t columns, const 
   std::size_t k = 0;
   for (; k + lanes <= columns; k += lanes) {
     V32 w[J];
-    for (std::size_t j = 0; j < J; ++j) {
-      if constexpr (R == 1) __builtin_prefetch(a + (j + J) * columns + k);
-      w[j] = E::load(a + j * columns + k);
-    }
+    prefetch(k);
+    for (std::size_t j = 0; j < J; ++j) w[j] = E::load(a + j * columns + k);
     for (std::size_t r = 0; r < R; ++r) {
       const V32 v = hn::LoadU(d, x + r * x_stride + k);
       for (std::size_t j = 0; j < J; ++j) sum[r][j] = hn::MulAdd(v, w[j], sum[r][j]);
@@ -86,9 +90,34 @@ void shrink_rows(const typename E::T* a, std::size_t rank, std::size_t columns, 
                  std::size_t x_stride, float* out, std::size_t out_stride) {
   std::size_t j = 0;
   for (; j + J <= rank; j += J)
-    shrink_block<E, R, J>(a + j * columns, columns, x, x_stride, out + j, out_stride);
+    shrink_block<E, R, J>(a + j * columns, columns, x, x_stride, out + j, out_stride, kNoPrefetch);
   if constexpr (J > 1)
     shrink_rows<E, R, J / 2>(a + j * columns, rank - j, columns, x, x_stride, out + j, out_stride);
+}
+
+// shrink_rows<E, 1, J>() with an eye to memory.
+template <class E, std::size_t J>
+void shrink_one(const typename E::T* a, std::size_t rank, std::size_t columns, const float* x, float* out,
+                const LinesToCome& next) {
+  constexpr std::size_t kLine = 64 / sizeof(typename E::T), kLines = kLinesAhead / J;
+  const std::size_t row_bytes = columns * sizeof(typename E::T);
+  for (; rank >= J; rank -= J, a += J * columns, out += J) {
+    LinesToCome then{reinterpret_cast<const std::byte*>(a + J * columns), rank >= 2 * J ? J : 1, row_bytes};
+    if (rank == J) then = next;
+    if (then.rows != J) then.stride = kLines * 64;  // what comes first, at any rate
+    shrink_block<E, 1, J>(a, columns, x, columns, out, J, [&](std::size_t k) MC_LAMBDA_INLINE {
+      if (k % kLine != 0) return;
+      const std::size_t at = k + kLines * kLine;
+      for (std::size_t j = 0; j < J; ++j) {
+        if (at < columns)
+          __builtin_prefetch(a + j * columns + at, 0, 2);
+        else
+          then.prefetch(j, (at - columns) / kLine);
+      }
+    });
+  }
+  if constexpr (J > 1)
+    if (rank > 0) shrink_one<E, J / 2>(a, rank, columns, x, out, next);
 }
 
 template <class E>
@@ -101,19 +130,22 @@ void shrink(const std::byte* a_bytes, std::size_t rank, std::size_t columns, con
   for (; i + 4 <= rows; i += 4)
     shrink_rows<E, 4, 4>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
   for (; i < rows; ++i)
-    shrink_rows<E, 1, 8>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
+    shrink_rows<E, 1, kMostTogether>(a, rank, columns, x + i * x_stride, x_stride, out + i * out_stride,
+                                     out_stride);
 }
 
-// R rows times V vectors of columns; each output sums over the rank in order.
-template <class E, std::size_t R, std::size_t V>
+// R rows times V vectors of columns; each output sums over the rank in order. `prefetch(j)`: called before B
+// is read at rank j.
+template <class E, std::size_t R, std::size_t V, class Prefetch>
 HWY_INLINE void expand_block(const typename E::T* b, std::size_t b_stride, std::size_t rank, const float* t,
-                             std::size_t t_stride, float* y, std::size_t y_stride) {
+                             std::size_t t_stride, float* y, std::size_t y_stride, const Prefetch& prefetch) {
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   V32 sum[R][V];
   for (std::size_t r = 0; r < R; ++r)
     for (std::size_t v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
   for (std::size_t j = 0; j < rank; ++j) {
+    prefetch(j);
     V32 w[V];
     for (std::size_t v = 0; v < V; ++v) w[v] = E::load(b + j * b_stride + v * lanes);
     for (std::size_t r = 0; r < R; ++r) {
@@ -128,16 +160,17 @@ HWY_INLINE void expand_block(const typename E::T* b, std::size_t b_stride, std::
     }
 }
 
-template <class E, std::size_t R>
-void expand_rows(const typename E::T* b, std::size_t b_stride, std::size_t rank, const float* t,
-                 std::size_t t_stride, std::size_t columns, float* y, std::size_t y_stride) {
+template <class E, std::size_t R, class Prefetch>
+HWY_INLINE void expand_rows(const typename E::T* b, std::size_t b_stride, std::size_t rank, const float* t,
+                            std::size_t t_stride, std::size_t columns, float* y, std::size_t y_stride,
+                            const Prefetch& prefetch) {
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t c = 0;
   for (; c + 2 * lanes <= columns; c += 2 * lanes)
-    expand_block<E, R, 2>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
+    expand_block<E, R, 2>(b + c, b_stride, rank, t, t_stride, y + c, y_stride, prefetch);
   for (; c + lanes <= columns; c += lanes)
-    expand_block<E, R, 1>(b + c, b_stride, rank, t, t_stride, y + c, y_stride);
+    expand_block<E, R, 1>(b + c, b_stride, rank, t, t_stride, y + c, y_stride, prefetch);
   if (c == columns) return;
   const std::size_t rest = columns - c;
   for (std::size_t r = 0; r < R; ++r) {
@@ -156,11 +189,27 @@ void expand(const std::byte* b_bytes, std::size_t b_stride, std::size_t rank, co
   std::size_t i = 0;
   for (; i + kManyRows <= rows; i += kManyRows)
     expand_rows<E, kManyRows>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride,
-                              y_stride);
+                              y_stride, kNoPrefetch);
   for (; i + 4 <= rows; i += 4)
-    expand_rows<E, 4>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride);
+    expand_rows<E, 4>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride,
+                      kNoPrefetch);
   for (; i < rows; ++i)
-    expand_rows<E, 1>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride);
+    expand_rows<E, 1>(b, b_stride, rank, t + i * t_stride, t_stride, columns, y + i * y_stride, y_stride,
+                      kNoPrefetch);
+}
+
+template <class E>
+void expand_tiles(const std::byte* b, std::size_t rank, const float* t, std::size_t columns, float* y) {
+  constexpr std::size_t kTile = 32, kStep = kTile * sizeof(typename E::T);
+  const std::byte* last = b + (columns + kTile - 1) / kTile * rank * kStep - 1;
+  for (std::size_t c = 0; c < columns; c += kTile, b += rank * kStep) {
+    const auto prefetch = [&](std::size_t j) MC_LAMBDA_INLINE {
+      for (std::size_t i = 0; i < kStep; i += 64)
+        __builtin_prefetch(std::min(b + j * kStep + i + kLinesAhead * 64, last), 0, 2);
+    };
+    expand_rows<E, 1>(reinterpret_cast<const typename E::T*>(b), kTile, rank, t, rank,
+                      std::min(kTile, columns - c), y + c, kTile, prefetch);
+  }
 }
 
 void Shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
@@ -171,12 +220,29 @@ void Shrink(DType type, const std::byte* a, std::size_t rank, std::size_t column
   run(a, rank, columns, x, x_stride, rows, out, out_stride);
 }
 
+void ShrinkOne(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
+               float* out, const LinesToCome& next) {
+  const auto run = [&](auto e) {
+    using E = decltype(e);
+    shrink_one<E, kMostTogether>(reinterpret_cast<const typename E::T*>(a), rank, columns, x, out, next);
+  };
+  type == DType::f32 ? run(F32Elements()) : type == DType::f16 ? run(F16Elements()) : run(Bf16Elements());
+}
+
 void Expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
             std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride) {
   const auto run = type == DType::f32   ? expand<F32Elements>
                    : type == DType::f16 ? expand<F16Elements>
                                         : expand<Bf16Elements>;
   run(b, b_stride, rank, t, t_stride, rows, columns, y, y_stride);
+}
+
+void ExpandTiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
+                 float* y) {
+  const auto run = type == DType::f32   ? expand_tiles<F32Elements>
+                   : type == DType::f16 ? expand_tiles<F16Elements>
+                                        : expand_tiles<Bf16Elements>;
+  run(b, rank, t, columns, y);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -186,7 +252,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace metal_candle::simd {
 HWY_EXPORT(Shrink);
+HWY_EXPORT(ShrinkOne);
 HWY_EXPORT(Expand);
+HWY_EXPORT(ExpandTiles);
 
 bool lora_multiplies_half() noexcept { return kHasLoraHalf && active_target() == SimdTarget::avx512_fp16; }
 
@@ -198,10 +266,24 @@ void lora_shrink(DType type, const std::byte* a, std::size_t rank, std::size_t c
                  std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
   HWY_DYNAMIC_DISPATCH(Shrink)(type, a, rank, columns, x, x_stride, rows, out, out_stride);
 }
+void lora_shrink_one(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
+                     float* out, const LinesToCome& next) {
+  HWY_DYNAMIC_DISPATCH(ShrinkOne)(type, a, rank, columns, x, out, next);
+}
+LinesToCome lora_shrink_begin(DType type, const std::byte* a, std::size_t rank, std::size_t columns) {
+  std::size_t together = kMostTogether;
+  while (together > 1 && together > rank) together /= 2;
+  return {a, together, columns * block_bytes(type)};
+}
+
 void lora_expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
                  std::size_t t_stride, std::size_t rows, std::size_t columns, float* y,
                  std::size_t y_stride) {
   HWY_DYNAMIC_DISPATCH(Expand)(type, b, b_stride, rank, t, t_stride, rows, columns, y, y_stride);
+}
+void lora_expand_tiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
+                       float* y) {
+  HWY_DYNAMIC_DISPATCH(ExpandTiles)(type, b, rank, t, columns, y);
 }
 
 }  // namespace metal_candle::simd

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "core/dtype.h"
+#include "kernels/simd/inline.h"
 
 namespace metal_candle::simd {
 
@@ -20,5 +21,32 @@ void lora_shrink(DType type, const std::byte* a, std::size_t rank, std::size_t c
 /// in order, summed in f32 before it is added. b_stride counts elements.
 void lora_expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
                  std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride);
+
+// One row reads A and B from memory, once. A core has only so many lines on their way to it, and what it
+// computes while they are fewer is time lost: each step asks for lines that come kLinesAhead later, and the
+// last ones for what the caller goes on with.
+
+inline constexpr std::size_t kLinesAhead = 48;
+inline constexpr std::size_t kMostTogether = 8;  ///< rows of A
+
+/// What will be read: of `rows` rows, `stride` bytes apart, a line each by turns.
+struct LinesToCome {
+  const std::byte* data = nullptr;
+  std::size_t rows = 1, stride = 0;
+  MC_INLINE void prefetch(std::size_t row, std::size_t line) const {
+    __builtin_prefetch(data + row * stride + line * 64, 0, 2);  // into L2, which waits for more than L1 does
+  }
+};
+
+/// lora_shrink() for one row; `next` is what will be read afterwards.
+void lora_shrink_one(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
+                     float* out, const LinesToCome& next);
+/// What lora_shrink_one() with these arguments begins with.
+LinesToCome lora_shrink_begin(DType type, const std::byte* a, std::size_t rank, std::size_t columns);
+
+/// lora_expand() for one row, t [rank], and B by tiles of 32 columns, [tiles, rank, 32]: y [columns]. Its
+/// first kLinesAhead lines are the caller's to ask for.
+void lora_expand_tiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
+                       float* y);
 
 }  // namespace metal_candle::simd
