@@ -6,6 +6,7 @@
 
 #include "kernels/compute_pool.h"
 #include "kernels/gemm_pack.h"
+#include "kernels/packed_panels.h"
 #include "kernels/scratch.h"
 
 namespace metal_candle {
@@ -23,13 +24,6 @@ struct Range {
 };
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-std::size_t round_up(std::size_t a, std::size_t b) { return ceil_div(a, b) * b; }
-
-// The largest part when n is cut evenly into parts of at most `most`, a multiple of `unit`.
-std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit) {
-  const std::size_t whole = most / unit * unit, parts = std::max(ceil_div(n, whole), std::size_t{1});
-  return std::min(whole, round_up(ceil_div(n, parts), unit));
-}
 
 // Calls f(i) for i < n, on one thread or several.
 struct Serially {
@@ -55,21 +49,25 @@ struct Piece {
   const GemmTerm* term;
   std::size_t k, depth;
   std::size_t a_bytes, b_bytes;  // of a tile and of a panel
-  std::byte *a = nullptr, *b = nullptr;
+  bool kept;                     // B is packed already
+  std::byte* a = nullptr;
+  std::byte* made = nullptr;  // room for panels of B
   // For the columns at hand:
   std::size_t first_panel = 0, last_panel = 0;
+  const std::byte* b = nullptr;
   bool starts = false;  // overwrites C
-  std::size_t panels() const { return last_panel - first_panel; }
+  std::size_t panels_to_make() const { return kept ? 0 : last_panel - first_panel; }
 };
 
 // The stretches of all terms, in order.
 void list_pieces(const GemmCall& call, const simd::GemmKernel& kernel, std::vector<Piece>& out) {
   out.clear();
   for (const GemmTerm& term : call.terms) {
-    const std::size_t step = even_part(term.k, simd::kMaxGemmDepth, 64);
+    const std::size_t step = stretch_depth(term.k);
+    const bool kept = term.panels && term.panels->serves(kernel);
     for (std::size_t k = 0; k < term.k; k += step) {
       const std::size_t depth = std::min(step, term.k - k);
-      out.push_back({&term, k, depth, kernel.a_bytes(depth), kernel.b_bytes(depth)});
+      out.push_back({&term, k, depth, kernel.a_bytes(depth), kernel.b_bytes(depth), kept});
     }
   }
 }
@@ -80,6 +78,7 @@ void find_panels(const GemmCall& call, const simd::GemmKernel& kernel, Range col
   const auto touches = [&](const GemmTerm& t) { return t.begin < columns.end && t.end > columns.begin; };
   const GemmTerm& term = *piece.term;
   piece.first_panel = piece.last_panel = 0;
+  piece.b = piece.kept ? term.panels->panel(piece.k, piece.depth, columns.begin) : piece.made;
   if (!touches(term)) return;
   piece.starts = !call.accumulate && piece.k == 0 && &*std::ranges::find_if(call.terms, touches) == &term;
   const Range own =
@@ -97,12 +96,15 @@ void multiply_pieces(const GemmCall& call, const simd::GemmKernel& kernel, Range
   const std::size_t tiles = ceil_div(rows.size(), kernel.rows);
   const std::size_t block = even_part(call.n, kBlockColumns, kernel.columns);
   std::size_t bytes = 0;
-  for (const Piece& piece : pieces) bytes += tiles * piece.a_bytes + block / kernel.columns * piece.b_bytes;
+  const auto made_bytes = [&](const Piece& piece) {
+    return piece.kept ? 0 : block / kernel.columns * piece.b_bytes;
+  };
+  for (const Piece& piece : pieces) bytes += tiles * piece.a_bytes + made_bytes(piece);
   std::byte* at = memory.get<std::byte>(bytes);
   for (Piece& piece : pieces) {
     piece.a = at;
-    piece.b = at + tiles * piece.a_bytes;
-    at = piece.b + block / kernel.columns * piece.b_bytes;
+    piece.made = at + tiles * piece.a_bytes;
+    at = piece.made + made_bytes(piece);
   }
   for (std::size_t column = 0; column < call.n; column += block) {
     const Range columns{column, std::min(column + block, call.n)};
@@ -110,11 +112,11 @@ void multiply_pieces(const GemmCall& call, const simd::GemmKernel& kernel, Range
     std::size_t tasks = 0;
     for (Piece& piece : pieces) {
       find_panels(call, kernel, columns, piece);
-      tasks += row_tasks + piece.panels();
+      tasks += row_tasks + piece.panels_to_make();
     }
     each(tasks, [&](std::size_t i) {
       const Piece* piece = pieces.data();
-      for (; i >= row_tasks + piece->panels(); ++piece) i -= row_tasks + piece->panels();
+      for (; i >= row_tasks + piece->panels_to_make(); ++piece) i -= row_tasks + piece->panels_to_make();
       if (i < row_tasks) {
         const std::size_t top = i * kPackRows;
         return pack_rows(kernel, piece->term->a, rows.begin + top,
@@ -124,7 +126,7 @@ void multiply_pieces(const GemmCall& call, const simd::GemmKernel& kernel, Range
       const std::size_t panel = i - row_tasks;
       pack_panel(kernel, *piece->term, piece->k, piece->depth,
                  columns.begin + (piece->first_panel + panel) * kernel.columns,
-                 piece->b + panel * piece->b_bytes);
+                 piece->made + panel * piece->b_bytes);
     });
     // A tile of A stays in L1 while panels of B pass by from L2.
     const std::size_t panels = ceil_div(columns.size(), kernel.columns);

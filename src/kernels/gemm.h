@@ -37,6 +37,8 @@ struct GemmRows {
   std::size_t row_stride, k_stride;
 };
 
+class PackedPanels;
+
 /// One A·B, added to columns [begin, end) of C.
 struct GemmTerm {
   GemmRows a;          ///< [m, k]
@@ -44,6 +46,7 @@ struct GemmTerm {
   bool b_transposed;
   std::size_t k;
   std::size_t begin, end;
+  const PackedPanels* panels = nullptr;  ///< b packed for all of C's columns; used where it serves the kernel
 };
 
 struct GemmCall {

@@ -8,6 +8,11 @@
 
 namespace metal_candle {
 
+/// The largest part when n is cut evenly into parts of at most `most`, a multiple of `unit`.
+std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit);
+/// Of a sum over k, which is packed and multiplied stretch by stretch: the depth of all but the last.
+inline std::size_t stretch_depth(std::size_t k) { return even_part(k, simd::kMaxGemmDepth, 64); }
+
 /// Rows [begin, end) of A, columns [k, k + depth), as tiles of kernel.a_bytes(depth).
 void pack_rows(const simd::GemmKernel& kernel, const GemmRows& a, std::size_t begin, std::size_t end,
                std::size_t k, std::size_t depth, std::byte* out);

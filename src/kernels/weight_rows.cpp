@@ -66,7 +66,8 @@ void decode(const MatrixSource& part, std::size_t row, std::size_t column, std::
 
 }  // namespace
 
-WeightRows::WeightRows(std::vector<MatrixSource> parts) : parts_(std::move(parts)) {
+WeightRows::WeightRows(std::vector<MatrixSource> parts, std::function<void()> rest)
+    : parts_(std::move(parts)), rest_(std::move(rest)) {
   k_ = parts_.empty() ? 0 : parts_.front().k;
   for (const MatrixSource& part : parts_) {
     if (part.k != k_ || part.k % quantum(part.format) != 0)

@@ -2,6 +2,7 @@
 // multiplies instead of packed weights, since it needs both W and its transpose. A view of the file's bytes.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "kernels/gemm.h"
@@ -13,9 +14,14 @@ namespace metal_candle {
 class WeightRows final : public RowSource {
  public:
   WeightRows() = default;
-  /// Throws Error(invalid_argument) if k differs or bytes are missing, Error(unsupported) for a type without
-  /// a float meaning.
-  explicit WeightRows(std::vector<MatrixSource> parts);
+  /// `rest` gives back the memory behind the parts until they are read again. Throws Error(invalid_argument)
+  /// if k differs or bytes are missing, Error(unsupported) for a type without a float meaning.
+  explicit WeightRows(std::vector<MatrixSource> parts, std::function<void()> rest = {});
+
+  /// Says that no row will be read for long.
+  void rest() const {
+    if (rest_) rest_();
+  }
 
   const float* row(std::size_t row, std::size_t column, std::size_t count, float* scratch) const override;
 
@@ -29,6 +35,7 @@ class WeightRows final : public RowSource {
   std::vector<MatrixSource> parts_;
   std::vector<std::size_t> begin_{0};
   std::size_t k_ = 0;
+  std::function<void()> rest_;
 };
 
 }  // namespace metal_candle

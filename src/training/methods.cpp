@@ -179,8 +179,11 @@ TrainableModel load_trainable(const WeightStore& store, const DecoderSpec& spec)
   TrainableModel model;
   model.spec = spec;
   std::uint64_t place = 0;
+  const auto rows = [&](const DecoderSources::Matrices& matrices, std::uint32_t layer) {
+    return WeightRows(from.sources(matrices, layer), [=] { from.release(matrices, layer); });
+  };
   const auto linear = [&](const DecoderSources::Matrices& matrices, std::uint32_t layer) {
-    return TrainableLinear(WeightRows(from.sources(matrices, layer)), from.bias(matrices, layer), ++place);
+    return TrainableLinear(rows(matrices, layer), from.bias(matrices, layer), ++place);
   };
   model.embedding = linear(from.embedding(), 0);
   for (std::uint32_t i = 0; i < spec.layers; ++i) {
@@ -195,9 +198,8 @@ TrainableModel load_trainable(const WeightStore& store, const DecoderSpec& spec)
     layer.down = linear(from.down(), i);
   }
   model.final_norm.weight = from.norm(WeightRole::final_norm, 0, spec.hidden);
-  model.head = from.shares_embedding()
-                   ? TrainableLinear(WeightRows(from.sources(from.embedding(), 0)), {}, ++place)
-                   : linear(from.head(), 0);
+  model.head = from.shares_embedding() ? TrainableLinear(rows(from.embedding(), 0), {}, ++place)
+                                       : linear(from.head(), 0);
   return model;
 }
 

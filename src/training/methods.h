@@ -8,8 +8,8 @@
 
 namespace metal_candle {
 
-/// Everything frozen, read from the checkpoint's mapping, which must outlive the model. Throws as
-/// DecoderSources does.
+/// Everything frozen, read from the checkpoint's mapping, which must outlive the model, as must the spec.
+/// Throws as DecoderSources does.
 TrainableModel load_trainable(const WeightStore& store, const DecoderSpec& spec);
 
 /// A matrix of a model under training.

@@ -140,11 +140,26 @@ void TrainableLinear::shrink(const Segment& segment, const Parameter& factor, co
   for (std::size_t i = 0; i < rows; ++i, h += ranks_) simd::scale(h, segment.lora->scale, rank);
 }
 
+// DoRA reads the weight anew in each step, and would have it in memory twice.
+const PackedPanels* TrainableLinear::panels(const PassOptions& pass, bool back) const {
+  const simd::GemmKernel& kernel = simd::gemm_half();
+  const bool keep = pass.bf16 && pass.keep_panels && kernel.b_element == 2 && !dora_ &&
+                    std::ranges::none_of(segments_, &Segment::weight);
+  if (!keep) return nullptr;
+  PackedPanels& kept = panels_[back];
+  if (!kept.serves(kernel)) {
+    const std::size_t k = in_features(), n = out_features();
+    kept.pack(kernel, weight_, !back, back ? n : k, back ? k : n);
+    weight_.rest();
+  }
+  return &kept;
+}
+
 // x Wᵀ + h Bᵀ.
 void TrainableLinear::product(const PassOptions& pass, const float* x, std::size_t rows, const float* h,
                               bool accumulate, float* y) const {
   const std::size_t k = in_features(), n = out_features();
-  std::vector<GemmTerm> terms{{{x, k, 1}, &weight_, true, k, 0, n}};
+  std::vector<GemmTerm> terms{{{x, k, 1}, &weight_, true, k, 0, n, panels(pass, false)}};
   std::vector<FloatRows> b;
   b.reserve(segments_.size());
   for (const Segment& s : segments_) {
@@ -305,7 +320,7 @@ void TrainableLinear::backward(const PassOptions& pass, LateRows x, const float*
   if (ranks_ > 0) backward_lora(x, h, rows, dy, dh);
   if (!dx) return;
   std::vector<GemmTerm> terms, through;
-  terms.push_back({{dy.data, n, 1}, &weight_, false, n, 0, k});
+  terms.push_back({{dy.data, n, 1}, &weight_, false, n, 0, k, panels(pass, true)});
   std::vector<FloatRows> a;
   a.reserve(segments_.size());
   for (const Segment& s : segments_) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/packed_panels.h"
 #include "kernels/scratch.h"
 #include "kernels/weight_rows.h"
 #include "training/parameter.h"
@@ -16,6 +17,7 @@ namespace metal_candle {
 /// What is the same for all layers of one pass.
 struct PassOptions {
   bool bf16 = false;         ///< 16-bit products (kernels/simd/gemm.h: gemm_half())
+  bool keep_panels = true;   ///< of frozen weights for these: 2 bytes a weight and direction
   bool dropout = false;      ///< of LoRA's input, in training
   std::uint64_t random = 0;  ///< names the pass: the same number draws the same masks
 };
@@ -81,6 +83,8 @@ class TrainableLinear {
                 float* dx);
 
  private:
+  /// The frozen weight packed for y = x Wᵀ or, `back`, for dx = dy W; null where it is not kept.
+  const PackedPanels* panels(const PassOptions& pass, bool back) const;
   bool drops(const PassOptions& pass) const { return pass.dropout && dropout_ > 0 && ranks_ > 0; }
   float* dropped(const PassOptions& pass, float* x, std::size_t rows, Scratch& memory) const;
   void product(const PassOptions& pass, const float* x, std::size_t rows, const float* h, bool accumulate,
@@ -100,6 +104,7 @@ class TrainableLinear {
   std::size_t ranks_ = 0;
   float dropout_ = 0;
   bool dora_ = false;
+  mutable PackedPanels panels_[2];  ///< forward and back, packed when first wanted
 };
 
 }  // namespace metal_candle

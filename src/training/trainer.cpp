@@ -175,6 +175,7 @@ class Trainer::Impl {
     out.pass.random = mix_bits(config_.seed) ^ mix_bits(progress_.step * config_.accumulation + micro);
     out.label_smoothing = training ? static_cast<float>(config_.label_smoothing) : 0;
     out.checkpoint = config_.checkpointing;
+    out.pass.keep_panels = !config_.checkpointing;  // who computes again for memory does not spend it here
     return out;
   }
 

@@ -144,6 +144,24 @@ TEST_P(Gradient, IsTheSameWithCheckpointing) {
   for (Parameter* p : model_.trained()) EXPECT_EQ(p->grad, gradients[i++]) << p->name;
 }
 
+// Frozen weights that stay packed from one pass to the next are those that are packed for each.
+TEST_P(Gradient, IsTheSameWithKeptPanels) {
+  const TrainingBatch batch = random_batch(spec_.vocab, 8);
+  LossOptions options;
+  options.pass.bf16 = true;
+  options.pass.keep_panels = false;
+  const double loss = model_.loss_and_gradient(batch, options, 0.5f).sum;
+  std::vector<std::vector<float>> gradients;
+  for (Parameter* p : model_.trained()) gradients.push_back(p->grad);
+  options.pass.keep_panels = true;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (Parameter* p : model_.trained()) std::ranges::fill(p->grad, 0.0f);
+    EXPECT_EQ(model_.loss_and_gradient(batch, options, 0.5f).sum, loss);
+    std::size_t i = 0;
+    for (Parameter* p : model_.trained()) EXPECT_EQ(p->grad, gradients[i++]) << p->name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Gradient, testing::ValuesIn(cases()), [](const auto& info) {
   std::string name = info.param.name + "_" + info.param.file + "_" + info.param.method;
   for (char& c : name)

@@ -23,13 +23,17 @@ MC_INLINE __m512i twice(__m512 x) {
   return _mm512_or_epi32(one, _mm512_slli_epi32(one, 16));
 }
 
-// [kRows] factors that undo the scales, then per row k words, padded to whole vectors.
+constexpr std::size_t kVector = 16;  // words
+constexpr std::size_t kAhead = 16;   // rows of B, of its panel and then the next, that are on their way to L1
+
+// [kRows] factors that undo the scales, then a vector's words of each row in turn, so that the tile passes as
+// one stream.
 void pack_a(const float* a, std::size_t stride, std::size_t count, std::size_t k, std::byte* out) {
   auto* down = reinterpret_cast<float*>(out);
   const std::size_t padded = GemmKernel::round_up(k);
   const auto tail = static_cast<__mmask16>(0xffffu >> (padded - k));
   auto* to = reinterpret_cast<std::uint32_t*>(out + GemmKernel::kHead);
-  for (std::size_t i = 0; i < count; ++i, a += stride, to += padded) {
+  for (std::size_t i = 0; i < count; ++i, a += stride, to += kVector) {
     __m512i largest = _mm512_setzero_si512();
     std::size_t p = 0;
     for (; p + 16 <= k; p += 16) largest = _mm512_max_epu32(largest, magnitude(_mm512_loadu_ps(a + p)));
@@ -38,8 +42,9 @@ void pack_a(const float* a, std::size_t stride, std::size_t count, std::size_t k
     down[i] = scale.down;
     const __m512 up = _mm512_set1_ps(scale.up);
     for (p = 0; p + 16 <= k; p += 16)
-      _mm512_storeu_si512(to + p, twice(_mm512_mul_ps(_mm512_loadu_ps(a + p), up)));
-    if (p < k) _mm512_storeu_si512(to + p, twice(_mm512_mul_ps(_mm512_maskz_loadu_ps(tail, a + p), up)));
+      _mm512_storeu_si512(to + p * kRows, twice(_mm512_mul_ps(_mm512_loadu_ps(a + p), up)));
+    if (p < k)
+      _mm512_storeu_si512(to + p * kRows, twice(_mm512_mul_ps(_mm512_maskz_loadu_ps(tail, a + p), up)));
   }
 }
 
@@ -62,17 +67,22 @@ void pack_b(const float* b, std::size_t k, std::byte* out) {
 
 // `steps` products added to zero; a constant saves a hundredth.
 template <int R>
-MC_INLINE void run(const float* a, std::size_t stride, const std::uint16_t* b, std::size_t steps,
-                   __m512h (&sums)[R][2]) {
+MC_INLINE void run(const float* a, const std::uint16_t* b, std::size_t steps, __m512h (&sums)[R][2]) {
   MC_UNROLL for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ph();
+  for (; steps > 0; a += kRows * kVector, b += kVector * kColumns) {
+    const std::size_t count = steps < kVector ? steps : kVector;
 #pragma GCC unroll 2
-  for (std::size_t p = 0; p < steps; ++p) {
-    const __m512h b0 = _mm512_loadu_ph(b + p * kColumns), b1 = _mm512_loadu_ph(b + p * kColumns + 32);
-    MC_UNROLL for (int r = 0; r < R; ++r) {
-      const auto x = _mm512_castps_ph(_mm512_set1_ps(a[static_cast<std::size_t>(r) * stride + p]));
-      sums[r][0] = _mm512_fmadd_ph(x, b0, sums[r][0]);
-      sums[r][1] = _mm512_fmadd_ph(x, b1, sums[r][1]);
+    for (std::size_t p = 0; p < count; ++p) {
+      __builtin_prefetch(b + (p + kAhead) * kColumns);
+      __builtin_prefetch(b + (p + kAhead) * kColumns + 32);
+      const __m512h b0 = _mm512_loadu_ph(b + p * kColumns), b1 = _mm512_loadu_ph(b + p * kColumns + 32);
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        const auto x = _mm512_castps_ph(_mm512_set1_ps(a[static_cast<std::size_t>(r) * kVector + p]));
+        sums[r][0] = _mm512_fmadd_ph(x, b0, sums[r][0]);
+        sums[r][1] = _mm512_fmadd_ph(x, b1, sums[r][1]);
+      }
     }
+    steps -= count;
   }
 }
 
@@ -85,8 +95,8 @@ MC_INLINE __m512 widened(const std::uint16_t* sums, int v, __m512 base) {
 
 // `a` counts words as floats, which broadcasts them without a look at what they hold.
 template <int R>
-void product_rows(const float* down, const float* a, std::size_t stride, float b_down, const std::uint16_t* b,
-                  std::size_t k, float* c, std::size_t c_stride, bool accumulate) {
+void product_rows(const float* down, const float* a, float b_down, const std::uint16_t* b, std::size_t k,
+                  float* c, std::size_t c_stride, bool accumulate) {
   MC_UNROLL for (int r = 0; r < R; ++r) {
     MC_UNROLL for (int v = 0; v < 4; ++v)
         __builtin_prefetch(c + static_cast<std::size_t>(r) * c_stride + 16 * v);
@@ -96,9 +106,9 @@ void product_rows(const float* down, const float* a, std::size_t stride, float b
   alignas(64) float wide[R][kColumns];
   for (std::size_t p = 0; p < k; p += kRun) {
     if (k - p >= kRun)
-      run<R>(a + p, stride, b + p * kColumns, kRun, sums);
+      run<R>(a + p * kRows, b + p * kColumns, kRun, sums);
     else
-      run<R>(a + p, stride, b + p * kColumns, k - p, sums);
+      run<R>(a + p * kRows, b + p * kColumns, k - p, sums);
     const bool joins = p % kGroup != 0;
     MC_UNROLL for (int r = 0; r < R; ++r) {
       MC_UNROLL for (int v = 0; v < 2; ++v) {
@@ -128,10 +138,10 @@ void product_rows(const float* down, const float* a, std::size_t stride, float b
 }
 
 template <int R = kRows>
-void choose_rows(std::size_t count, const float* down, const float* a, std::size_t stride, float b_down,
-                 const std::uint16_t* b, std::size_t k, float* c, std::size_t c_stride, bool accumulate) {
-  if (count == R) return product_rows<R>(down, a, stride, b_down, b, k, c, c_stride, accumulate);
-  if constexpr (R > 1) choose_rows<R - 1>(count, down, a, stride, b_down, b, k, c, c_stride, accumulate);
+void choose_rows(std::size_t count, const float* down, const float* a, float b_down, const std::uint16_t* b,
+                 std::size_t k, float* c, std::size_t c_stride, bool accumulate) {
+  if (count == R) return product_rows<R>(down, a, b_down, b, k, c, c_stride, accumulate);
+  if constexpr (R > 1) choose_rows<R - 1>(count, down, a, b_down, b, k, c, c_stride, accumulate);
 }
 
 void product(const std::byte* a, std::size_t count, const std::byte* b, std::size_t k, float* c,
@@ -140,11 +150,9 @@ void product(const std::byte* a, std::size_t count, const std::byte* b, std::siz
   const auto* words = reinterpret_cast<const float*>(a + GemmKernel::kHead);
   const float b_down = *reinterpret_cast<const float*>(b);
   const auto* panel = reinterpret_cast<const std::uint16_t*>(b + GemmKernel::kHead);
-  const std::size_t stride = GemmKernel::round_up(k);
-  if (width == kColumns)
-    return choose_rows(count, down, words, stride, b_down, panel, k, c, c_stride, accumulate);
+  if (width == kColumns) return choose_rows(count, down, words, b_down, panel, k, c, c_stride, accumulate);
   alignas(64) float part[kRows * kColumns];
-  choose_rows(count, down, words, stride, b_down, panel, k, part, kColumns, false);
+  choose_rows(count, down, words, b_down, panel, k, part, kColumns, false);
   for (std::size_t i = 0; i < count; ++i, c += c_stride)
     for (std::size_t j = 0; j < width; ++j)
       c[j] = accumulate ? c[j] + part[i * kColumns + j] : part[i * kColumns + j];
