@@ -70,6 +70,16 @@ std::vector<Parameter*> TrainableModel::trained() {
   return out;
 }
 
+std::uint64_t TrainableModel::multiplied_weights() const {
+  const auto size = [](const TrainableLinear& linear) {
+    return std::uint64_t{linear.in_features()} * linear.out_features();
+  };
+  std::uint64_t sum = size(head);
+  for (const TrainableLayer& layer : layers)
+    sum += size(layer.qkv) + size(layer.output) + size(layer.gate_up) + size(layer.down);
+  return sum;
+}
+
 void TrainableModel::refresh() {
   for (TrainableLayer& layer : layers) layer.refresh();
   head.refresh();

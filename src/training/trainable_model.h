@@ -43,6 +43,8 @@ class TrainableModel {
 
   /// Every trained tensor, in a fixed order.
   std::vector<Parameter*> trained();
+  /// Weights that a row is multiplied by: of the linear layers and the head.
+  std::uint64_t multiplied_weights() const;
   /// After parameters changed.
   void refresh();
 

@@ -17,6 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Frozen weights stay packed for 16-bit products, forward and back, where that takes no more than this.
+constexpr std::uint64_t kMostPanelBytes = std::uint64_t{2} << 30, kPanelBytes = 2 * sizeof(std::uint16_t);
+
 void check(bool ok, const std::string& what) {
   if (!ok) throw Error(ErrorCode::invalid_argument, what);
 }
@@ -175,7 +178,9 @@ class Trainer::Impl {
     out.pass.random = mix_bits(config_.seed) ^ mix_bits(progress_.step * config_.accumulation + micro);
     out.label_smoothing = training ? static_cast<float>(config_.label_smoothing) : 0;
     out.checkpoint = config_.checkpointing;
-    out.pass.keep_panels = !config_.checkpointing;  // who computes again for memory does not spend it here
+    // Who computes again for memory does not spend it here.
+    out.pass.keep_panels =
+        !config_.checkpointing && model_.multiplied_weights() * kPanelBytes <= kMostPanelBytes;
     return out;
   }
 

@@ -91,6 +91,12 @@ class Gradient : public testing::TestWithParam<Case> {
   unsigned threads_ = 1;
 };
 
+TEST_P(Gradient, CountsTheWeightsOfItsProducts) {
+  const std::uint64_t h = spec_.hidden, d = spec_.head_dim, heads = spec_.heads;
+  const std::uint64_t layer = h * d * (2 * heads + 2 * spec_.kv_heads) + 3 * h * spec_.intermediate;
+  EXPECT_EQ(model_.multiplied_weights(), spec_.layers * layer + spec_.vocab * h);
+}
+
 // Along a random direction in each tensor, central differences of an f32 loss: the error of the difference is
 // the loss's rounding (about 1e-5 of a sum near 150) over twice the step, and the third derivative's share.
 TEST_P(Gradient, IsTheSlopeOfTheLoss) {
