@@ -334,6 +334,43 @@ TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
   }
 }
 
+// x·Aᵀ beyond float16's range is summed again in f32.
+TEST(LinearOp, AdaptersOfLongPromptsBeyondFloat16) {
+  constexpr std::size_t kRank = 3, kIn = 352, kOut = 40, kRows = 9;
+  std::vector<float> a = random_values(kRank * kIn, 44);
+  for (float& value : a) value *= 1e5f;
+  const std::vector<float> b = random_values(lora_b_elements(kRank, kOut), 45);
+  std::vector<std::uint16_t> a16(a.size()), b16(b.size());
+  simd::f32_to_bf16(a.data(), a.size(), a16.data());
+  simd::f32_to_bf16(b.data(), b.size(), b16.data());
+  LoraDelta delta;
+  delta.type = DType::bf16;
+  delta.n = kOut;
+  delta.rank = kRank;
+  delta.a = reinterpret_cast<const std::byte*>(a16.data());
+  delta.b = reinterpret_cast<const std::byte*>(b16.data());
+  const std::vector<float> x = random_values(kRows * kIn, 3);
+  for (DType type : {DType::q8_0, DType::f16}) {
+    const Stored w(type, kOut, kIn, 1);
+    const std::vector<MatrixSource> sources{w.source()};
+    WeightArena arena(PackedLinear::packed_bytes(sources));
+    LinearSpec spec;
+    spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
+    const LoraCall lora{{{.rows = kRows, .delta = &delta}}};
+    const bool quantized = type == DType::q8_0 && simd::lora_multiplies_half();
+    const std::vector<float> seen = quantized ? as_quantized(x, kIn) : x;
+    std::vector<float> half(kRows * kOut), exact(kRows * kOut);
+    run_linear({spec, x.data(), nullptr, half.data(), kRows, 0, &lora});
+    run_linear({spec, seen.data(), nullptr, exact.data(), kRows, kRows, &lora});
+    float largest = 0;
+    for (const float value : exact) largest = std::max(largest, std::fabs(value));
+    ASSERT_GT(largest, 65504.0f);
+    // x, t and B are rounded to 2^-11 of themselves each, where they are rounded.
+    for (std::size_t i = 0; i < half.size(); ++i)
+      ASSERT_NEAR(half[i], exact[i], largest * 0x1p-9f) << name(type) << " at " << i;
+  }
+}
+
 TEST(LinearOp, ChecksShapesWhenTheGraphIsBuilt) {
   const Stored w(DType::f32, 40, 32, 1), other(DType::f32, 40, 64, 2);
   const std::vector<MatrixSource> sources{w.source()}, mismatched{w.source(), other.source()};
