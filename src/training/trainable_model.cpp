@@ -13,7 +13,7 @@
 namespace metal_candle {
 namespace {
 
-constexpr std::size_t kLogitFloats = std::size_t{24} << 20;  // logits that exist at a time
+constexpr std::size_t kLogitFloats = std::size_t{12} << 20;  // logits that exist at a time
 constexpr std::size_t kLeastLogitRows = 64;
 
 PassRows pass_rows(const TrainingBatch& batch, const PassOptions& options,
