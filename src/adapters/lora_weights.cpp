@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <tuple>
 
 #include "core/thread_pool.h"
 #include "io/quote.h"
@@ -80,6 +81,7 @@ class LoraBuilder {
     simd::ContentHash hash;
     hash.add(digests.data(), digests.size() * sizeof digests[0]);
     out_->hash_ = hash.text();
+    out_->find_runs();
     return out_;
   }
 
@@ -292,7 +294,23 @@ const LoraModule* LoraWeights::find(WeightId id) const noexcept {
 
 std::size_t LoraWeights::bytes() const noexcept {
   return sizeof *this + memory_->used() + replaced_.capacity() * sizeof(std::uint32_t) +
-         modules_.capacity() * sizeof(LoraModule);
+         modules_.capacity() * sizeof(LoraModule) + runs_.capacity() * sizeof runs_[0];
+}
+
+void LoraWeights::find_runs() {
+  const auto alike = [](const LoraModule& a, const LoraModule& b) {
+    const auto traits = [](const LoraModule& m) {
+      return std::tuple(m.id.role, m.in, m.out, m.delta.rank > 0, m.magnitude.empty(), m.base_copy);
+    };
+    return b.id.layer == a.id.layer + 1 && traits(a) == traits(b) && a.delta.replaced.empty() &&
+           b.delta.replaced.empty();
+  };
+  for (auto begin = modules_.begin(); begin != modules_.end();) {
+    auto end = begin + 1;
+    while (end != modules_.end() && alike(end[-1], *end)) ++end;
+    runs_.emplace_back(begin, end);
+    begin = end;
+  }
 }
 
 std::size_t LoraWeights::max_rank() const noexcept {
@@ -325,6 +343,7 @@ std::shared_ptr<LoraWeights> LoraWeights::copy() const {
     if (!d.replaced.empty())
       d.replaced = {out->replaced_.data() + (d.replaced.data() - replaced_.data()), d.replaced.size()};
   }
+  out->find_runs();
   return out;
 }
 

@@ -57,6 +57,9 @@ class LoraWeights {
                                                   ModuleNames names = {});
 
   std::span<const LoraModule> modules() const noexcept { return modules_; }
+  /// The same in runs: modules of one role in successive layers that differ in nothing that a model is asked
+  /// about, so that the first answers for all. Fitting looks at these few only.
+  std::span<const std::span<const LoraModule>> runs() const noexcept { return runs_; }
   /// Null if the module is not adapted.
   const LoraModule* find(WeightId id) const noexcept;
   RotaryOrder rotary() const noexcept { return rotary_; }
@@ -83,11 +86,13 @@ class LoraWeights {
   friend class LoraBuilder;
   LoraWeights() = default;
   std::shared_ptr<LoraWeights> copy() const;
+  void find_runs();
 
   std::unique_ptr<WeightArena> memory_;
   std::byte* begin_ = nullptr;  // of memory_
   std::vector<std::uint32_t> replaced_;
   std::vector<LoraModule> modules_;  // by id
+  std::vector<std::span<const LoraModule>> runs_;
   RotaryOrder rotary_ = RotaryOrder::halves;
   ModuleNames names_;
   std::string hash_;

@@ -1,11 +1,11 @@
 #include "models/adapter_binding.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
 
-#include "adapters/format_common.h"
 #include "kernels/compute_pool.h"
 #include "kernels/simd/dequantize.h"
 #include "metal_candle/error.h"
@@ -36,34 +36,20 @@ class Binder {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
         LoraWeights::ordered(file_.weights, RotaryOrder::halves, target_.head_dim, "adapter " + adapter_);
-    for (const LoraModule& m : out->weights->modules()) check(m);
+    for (const Run run : out->weights->runs()) check(run);
     check_targets();
     count(*out);
-    for (const LoraModule& m : out->weights->modules()) {
-      if (m.id.role == WeightRole::pooler) continue;
-      const LoraDelta& delta = fitted(*out, m);
-      std::size_t first = 0;
-      for (const WeightRole role : parts(m.id.role)) {
-        const std::size_t n = shape(role).first;
-        add(*out, {role, m.id.layer}, role == m.id.role ? delta : slice(*out, delta, first, n, m.in));
-        first += n;
-      }
-      if (reaches_head(m)) {
-        LoraDelta& head = out->changed.emplace_front();
-        head.type = delta.type;
-        head.n = target_.vocab;
-        head.rows = delta.rows;
-        head.replaced = delta.replaced;
-        add(*out, {WeightRole::lm_head}, head);
-      }
-    }
+    for (const Run run : out->weights->runs()) add(*out, run);
     return out;
   }
 
  private:
-  // The module's delta, or what the model makes of it.
+  // Of modules alike. Only the first is looked at, unless the model makes something of each: all of them are
+  // more than the caches hold when an adapter has just been read.
+  using Run = std::span<const LoraModule>;
+
+  // The module's delta as the model makes it.
   const LoraDelta& fitted(BoundAdapter& out, const LoraModule& m) const {
-    if (m.magnitude.empty() && !m.base_copy) return m.delta;
     LoraDelta& delta = out.changed.emplace_front(m.delta);
     if (!m.magnitude.empty()) delta.gain = out.gains.emplace_back(gain(m));
     if (m.base_copy) {
@@ -109,14 +95,39 @@ class Binder {
   void count(BoundAdapter& out) {
     out.first.assign(adapter_places(target_.layers) + 1, 0);
     const auto one = [&](WeightId id) { ++out.first[adapter_place(id, target_.layers).place + 1]; };
-    for (const LoraModule& m : out.weights->modules()) {
+    for (const Run run : out.weights->runs()) {
+      const LoraModule& m = run.front();
       if (m.id.role == WeightRole::pooler) continue;
-      for (const WeightRole role : parts(m.id.role)) one({role, m.id.layer});
+      for (const WeightRole role : parts(m.id.role))
+        for (std::uint32_t i = 0; i < run.size(); ++i) one({role, m.id.layer + i});
       if (reaches_head(m)) one({WeightRole::lm_head});
     }
     std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
     out.entries.resize(out.first.back());
     next_ = out.first;
+  }
+
+  void add(BoundAdapter& out, Run run) {
+    const LoraModule& m = run.front();
+    if (m.id.role == WeightRole::pooler) return;
+    const bool as_is = m.magnitude.empty() && !m.base_copy;
+    for (std::uint32_t i = 0; i < run.size(); ++i) {
+      const LoraDelta& delta = as_is ? run[i].delta : fitted(out, run[i]);
+      std::size_t first = 0;
+      for (const WeightRole role : parts(m.id.role)) {
+        const std::size_t n = shape(role).first;
+        add(out, {role, m.id.layer + i}, role == m.id.role ? delta : slice(out, delta, first, n, m.in));
+        first += n;
+      }
+      if (reaches_head(m)) {
+        LoraDelta& head = out.changed.emplace_front();
+        head.type = delta.type;
+        head.n = target_.vocab;
+        head.rows = delta.rows;
+        head.replaced = delta.replaced;
+        add(out, {WeightRole::lm_head}, head);
+      }
+    }
   }
 
   void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
@@ -157,6 +168,12 @@ class Binder {
     });
   }
 
+  void check(Run run) const {
+    check(run.front());
+    if (run.back().id.layer < target_.layers) return;
+    for (const LoraModule& m : run) check(m);
+  }
+
   void check(const LoraModule& m) const {
     if (!is_named(m.id) || (m.id.role == WeightRole::lm_head && !target_.has_output) ||
         (m.id.role == WeightRole::gate && !target_.gated_mlp))
@@ -176,23 +193,28 @@ class Binder {
                      std::to_string(target_.vocab));
   }
 
-  // What the adapter's configuration targets has matrices, and nothing else has. Modules ascend, as here.
+  // What the adapter's configuration targets has matrices, and nothing else has.
   void check_targets() const {
-    const std::span<const LoraModule> modules = file_.weights->modules();
-    auto next = modules.begin();
-    for (unsigned i = 0; i < kWeightRoles; ++i) {
-      const auto role = static_cast<WeightRole>(i);
-      // The same BERT may be saved with a pooler or without.
-      if (!is_adaptable(role) || role == WeightRole::pooler) continue;
-      for (std::uint32_t layer = 0; layer < (is_of_layer(role) ? target_.layers : 1); ++layer) {
-        const WeightId id{role, layer};
-        while (next != modules.end() && next->id < id) ++next;
-        const bool has = next != modules.end() && next->id == id && next->delta.rank > 0;
-        if (file_.targets(id, target_.layers) == has) continue;
-        fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
-                     : "the adapter's configuration targets this module, but it holds no matrices for it");
-      }
+    if (!file_.targets) return;
+    std::vector<RoleSet> differ(target_.layers);  // by layer: targeted and without matrices, or not and with
+    for (std::uint32_t layer = 0; layer < target_.layers; ++layer)
+      differ[layer] = file_.targets(layer, target_.layers);
+    for (const Run run : file_.weights->runs()) {
+      const LoraModule& m = run.front();
+      for (std::size_t i = 0; i < run.size() && m.delta.rank > 0; ++i)
+        differ[m.id.layer + i] ^= role_bit(m.id.role);
     }
+    RoleSet any = 0;
+    for (const RoleSet roles : differ) any |= roles;
+    any &= ~role_bit(WeightRole::pooler);  // the same BERT may be saved with it or without
+    if (any == 0) return;
+    const auto role = static_cast<WeightRole>(std::countr_zero(any));
+    std::uint32_t layer = 0;
+    while (!(differ[layer] & role_bit(role))) ++layer;
+    const WeightId id{role, layer};
+    fail(id, file_.targets(layer, target_.layers) & role_bit(role)
+                 ? "the adapter's configuration targets this module, but it holds no matrices for it"
+                 : "the adapter holds matrices for a module that its configuration does not target");
   }
 
   // magnitude / |W + scale · B·A| by rows.
