@@ -13,7 +13,7 @@ ModuleTable::ModuleTable(const LoraWeights& weights, std::function<bool(WeightId
     : ask_(std::move(ask)) {
   std::size_t layers = 0;
   for (const LoraModule& m : weights.modules()) layers = std::max<std::size_t>(layers, m.id.layer + 1);
-  if (layers > 1024) layers = 0;  // no model has so many: the file is not to say how long this takes
+  if (layers > kMostLayers) layers = 0;
   for (std::uint32_t layer = 0; layer < layers; ++layer) layers_.push_back(asked(layer));
 }
 

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <functional>
-#include <numeric>
 
 #include "kernels/compute_pool.h"
 #include "kernels/simd/dequantize.h"
@@ -35,21 +34,26 @@ class Binder {
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
-        LoraWeights::ordered(file_.weights, RotaryOrder::halves, target_.head_dim, "adapter " + adapter_);
-    for (const Run run : out->weights->runs()) check(run);
+        file_.weights->rotary() == kRotary
+            ? file_.weights
+            : LoraWeights::ordered(file_.weights, kRotary, target_.head_dim, "adapter " + adapter_);
+    for (const LoraRun& run : out->weights->runs()) check(run);
     check_targets();
-    count(*out);
-    for (const Run run : out->weights->runs()) add(*out, run);
+    if (const DeltaPlaces* places = out->weights->places()) {
+      out->places = {out->weights, places};
+    } else {
+      for (const LoraModule& m : out->weights->modules()) add(*out, m);
+      out->places = std::make_shared<const DeltaPlaces>(deltas_);
+    }
     return out;
   }
 
  private:
-  // Of modules alike. Only the first is looked at, unless the model makes something of each: all of them are
-  // more than the caches hold when an adapter has just been read.
-  using Run = std::span<const LoraModule>;
+  static constexpr RotaryOrder kRotary = RotaryOrder::halves;
 
-  // The module's delta as the model makes it.
+  // The module's delta, or what the model makes of it.
   const LoraDelta& fitted(BoundAdapter& out, const LoraModule& m) const {
+    if (m.magnitude.empty() && !m.base_copy) return m.delta;
     LoraDelta& delta = out.changed.emplace_front(m.delta);
     if (!m.magnitude.empty()) delta.gain = out.gains.emplace_back(gain(m));
     if (m.base_copy) {
@@ -91,48 +95,24 @@ class Binder {
     return delta;
   }
 
-  // Makes room for the entries of each place.
-  void count(BoundAdapter& out) {
-    out.first.assign(adapter_places(target_.layers) + 1, 0);
-    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, target_.layers).place + 1]; };
-    for (const Run run : out.weights->runs()) {
-      const LoraModule& m = run.front();
-      if (m.id.role == WeightRole::pooler) continue;
-      for (const WeightRole role : parts(m.id.role))
-        for (std::uint32_t i = 0; i < run.size(); ++i) one({role, m.id.layer + i});
-      if (reaches_head(m)) one({WeightRole::lm_head});
-    }
-    std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
-    out.entries.resize(out.first.back());
-    next_ = out.first;
-  }
-
-  void add(BoundAdapter& out, Run run) {
-    const LoraModule& m = run.front();
+  void add(BoundAdapter& out, const LoraModule& m) {
     if (m.id.role == WeightRole::pooler) return;
-    const bool as_is = m.magnitude.empty() && !m.base_copy;
-    for (std::uint32_t i = 0; i < run.size(); ++i) {
-      const LoraDelta& delta = as_is ? run[i].delta : fitted(out, run[i]);
-      std::size_t first = 0;
-      for (const WeightRole role : parts(m.id.role)) {
-        const std::size_t n = shape(role).first;
-        add(out, {role, m.id.layer + i}, role == m.id.role ? delta : slice(out, delta, first, n, m.in));
-        first += n;
-      }
-      if (reaches_head(m)) {
-        LoraDelta& head = out.changed.emplace_front();
-        head.type = delta.type;
-        head.n = target_.vocab;
-        head.rows = delta.rows;
-        head.replaced = delta.replaced;
-        add(out, {WeightRole::lm_head}, head);
-      }
+    const LoraDelta& delta = fitted(out, m);
+    std::size_t first = 0;
+    for (const WeightRole role : parts(m.id.role)) {
+      const std::size_t n = shape(role).first;
+      deltas_.push_back(
+          {{role, m.id.layer}, role == m.id.role ? &delta : &slice(out, delta, first, n, m.in)});
+      first += n;
     }
-  }
-
-  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
-    const AdapterPlace at = adapter_place(id, target_.layers);
-    out.entries[next_[at.place]++] = {at.segment, &delta};
+    if (reaches_head(m)) {
+      LoraDelta& head = out.changed.emplace_front();
+      head.type = delta.type;
+      head.n = target_.vocab;
+      head.rows = delta.rows;
+      head.replaced = delta.replaced;
+      deltas_.push_back({{WeightRole::lm_head}, &head});
+    }
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
@@ -168,49 +148,46 @@ class Binder {
     });
   }
 
-  void check(Run run) const {
-    check(run.front());
-    if (run.back().id.layer < target_.layers) return;
-    for (const LoraModule& m : run) check(m);
+  void check(const LoraRun& run) const {
+    const auto [role, layer] = run.id;
+    if (!is_named(run.id) || (role == WeightRole::lm_head && !target_.has_output) ||
+        (role == WeightRole::gate && !target_.gated_mlp))
+      fail(run.id, "the model has no such module");
+    if (layer >= target_.layers) fail_beyond(run.id);
+    const auto [out, in] = shape(role);
+    // Where only some rows are replaced the number of all rows is the model's.
+    const bool embedding = role == WeightRole::embedding;
+    const bool some = !run.replaced.empty();
+    const std::size_t got_out = some && !embedding ? out : run.out, got_in = some && embedding ? in : run.in;
+    if (got_out != out || got_in != in)
+      fail(run.id, "expected a module of " + std::to_string(in) + " inputs and " + std::to_string(out) +
+                       " outputs, got " + std::to_string(got_in) + " and " + std::to_string(got_out));
+    if (some && run.replaced.back() >= target_.vocab)
+      fail(run.id, "token " + std::to_string(run.replaced.back()) + " is outside the vocabulary of " +
+                       std::to_string(target_.vocab));
+    if (run.layers > target_.layers - layer) fail_beyond({role, target_.layers});
   }
 
-  void check(const LoraModule& m) const {
-    if (!is_named(m.id) || (m.id.role == WeightRole::lm_head && !target_.has_output) ||
-        (m.id.role == WeightRole::gate && !target_.gated_mlp))
-      fail(m.id, "the model has no such module");
-    if (m.id.layer >= target_.layers)
-      fail(m.id, "the model has only " + std::to_string(target_.layers) + " layers");
-    const auto [out, in] = shape(m.id.role);
-    // Where only some rows are replaced the number of all rows is the model's.
-    const bool embedding = m.id.role == WeightRole::embedding;
-    const bool some = !m.delta.replaced.empty();
-    const std::size_t got_out = some && !embedding ? out : m.out, got_in = some && embedding ? in : m.in;
-    if (got_out != out || got_in != in)
-      fail(m.id, "expected a module of " + std::to_string(in) + " inputs and " + std::to_string(out) +
-                     " outputs, got " + std::to_string(got_in) + " and " + std::to_string(got_out));
-    if (some && m.delta.replaced.back() >= target_.vocab)
-      fail(m.id, "token " + std::to_string(m.delta.replaced.back()) + " is outside the vocabulary of " +
-                     std::to_string(target_.vocab));
+  [[noreturn]] void fail_beyond(WeightId id) const {
+    fail(id, "the model has only " + std::to_string(target_.layers) + " layers");
   }
 
   // What the adapter's configuration targets has matrices, and nothing else has.
   void check_targets() const {
     if (!file_.targets) return;
-    std::vector<RoleSet> differ(target_.layers);  // by layer: targeted and without matrices, or not and with
-    for (std::uint32_t layer = 0; layer < target_.layers; ++layer)
-      differ[layer] = file_.targets(layer, target_.layers);
-    for (const Run run : file_.weights->runs()) {
-      const LoraModule& m = run.front();
-      for (std::size_t i = 0; i < run.size() && m.delta.rank > 0; ++i)
-        differ[m.id.layer + i] ^= role_bit(m.id.role);
-    }
+    // What is targeted and has no matrices, or has them and is not targeted.
+    const auto differing = [&](std::uint32_t layer) {
+      RoleSet roles = file_.targets(layer, target_.layers);
+      for (const LoraRun& run : file_.weights->runs())
+        if (run.matrices && layer - run.id.layer < run.layers) roles ^= role_bit(run.id.role);
+      return roles & ~role_bit(WeightRole::pooler);  // the same BERT may be saved with it or without
+    };
     RoleSet any = 0;
-    for (const RoleSet roles : differ) any |= roles;
-    any &= ~role_bit(WeightRole::pooler);  // the same BERT may be saved with it or without
+    for (std::uint32_t layer = 0; layer < target_.layers; ++layer) any |= differing(layer);
     if (any == 0) return;
     const auto role = static_cast<WeightRole>(std::countr_zero(any));
     std::uint32_t layer = 0;
-    while (!(differ[layer] & role_bit(role))) ++layer;
+    while (!(differing(layer) & role_bit(role))) ++layer;
     const WeightId id{role, layer};
     fail(id, file_.targets(layer, target_.layers) & role_bit(role)
                  ? "the adapter's configuration targets this module, but it holds no matrices for it"
@@ -262,7 +239,7 @@ class Binder {
   const Target target_;
   const AdapterFile& file_;
   const std::string& adapter_;
-  std::vector<std::uint32_t> next_;  // by place: where its next entry goes
+  std::vector<DeltaPlaces::Delta> deltas_;
 };
 
 template <class Spec>
@@ -280,12 +257,12 @@ Target target_of(const Spec& s) {
 
 void read_row(const Decoder& decoder, WeightId id, std::size_t row, float* out) {
   if (id.role == WeightRole::embedding) return decoder.weights().embedding->unpack_row(row, out);
-  const AdapterPlace at = adapter_place(id, decoder.spec().layers);
+  const AdapterPlace at = adapter_place(id);
   const Linear* linear = &decoder.weights().head;
   if (id.role != WeightRole::lm_head) {
     const DecoderLayer& layer = decoder.weights().layers[id.layer];
     const Linear* of_layer[] = {&layer.qkv, &layer.output, &layer.gate_up, &layer.down};
-    linear = of_layer[at.place % 4];
+    linear = of_layer[at.place - adapter_place({WeightRole::q, id.layer}).place];
   }
   const PackedLinear& weight = *linear->spec().weight;
   weight.unpack_row(weight.segments()[at.segment].out_begin + row, out);

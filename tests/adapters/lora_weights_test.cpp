@@ -28,16 +28,10 @@ struct Modules {
         .get();
   }
   // Where its runs begin, and how long they are.
-  std::vector<std::pair<WeightId, std::size_t>> runs() const {
+  std::vector<std::pair<WeightId, std::uint32_t>> runs() const {
     const auto weights = LoraWeights::build(sources, "file");
-    std::vector<std::pair<WeightId, std::size_t>> out;
-    auto next = weights->modules().begin();
-    for (const std::span<const LoraModule> run : weights->runs()) {
-      EXPECT_EQ(run.data(), &*next) << "runs follow each other";
-      next += static_cast<std::ptrdiff_t>(run.size());
-      out.emplace_back(run.front().id, run.size());
-    }
-    EXPECT_EQ(next, weights->modules().end());
+    std::vector<std::pair<WeightId, std::uint32_t>> out;
+    for (const LoraRun& run : weights->runs()) out.emplace_back(run.id, run.layers);
     return out;
   }
 
@@ -46,7 +40,7 @@ struct Modules {
   std::vector<std::unique_ptr<StoredTensor>> tensors;
 };
 
-using Runs = std::vector<std::pair<WeightId, std::size_t>>;
+using Runs = std::vector<std::pair<WeightId, std::uint32_t>>;
 
 TEST(LoraWeights, ModulesAlikeInSuccessiveLayersAreOneRun) {
   Modules m;
@@ -59,20 +53,17 @@ TEST(LoraWeights, ModulesAlikeInSuccessiveLayersAreOneRun) {
             (Runs{{{WeightRole::lm_head, 0}, 1}, {{WeightRole::q, 0}, 3}, {{WeightRole::v, 0}, 3}}));
 }
 
-TEST(LoraWeights, ARunEndsWhereShapesOrKindsChangeOrALayerIsLeftOut) {
+TEST(LoraWeights, ARunEndsWhereShapesChangeOrMatricesOrALayerAreMissing) {
   Modules m;
   for (const std::uint32_t layer : {0, 1, 2, 4, 5}) m.add(WeightRole::q, layer, layer == 1 ? 5 : 6);
   for (std::uint32_t layer = 0; layer < 5; ++layer) m.add(WeightRole::v, layer);
-  m.sources[6].magnitude = m.tensor(1, 6);
   m.sources[8].a = m.sources[8].b = nullptr;
   m.sources[8].rows = m.tensor(6, kIn);
   EXPECT_EQ(m.runs(), (Runs{{{WeightRole::q, 0}, 1},
                             {{WeightRole::q, 1}, 1},
                             {{WeightRole::q, 2}, 1},
                             {{WeightRole::q, 4}, 2},
-                            {{WeightRole::v, 0}, 1},
-                            {{WeightRole::v, 1}, 1},
-                            {{WeightRole::v, 2}, 1},
+                            {{WeightRole::v, 0}, 3},
                             {{WeightRole::v, 3}, 1},
                             {{WeightRole::v, 4}, 1}}));
 }
@@ -83,6 +74,20 @@ TEST(LoraWeights, AModuleWithRowsReplacedIsARunOfItsOwn) {
   m.sources[1].rows = m.tensor(1, kIn);
   m.sources[1].replaced = {4};
   EXPECT_EQ(m.runs(), (Runs{{{WeightRole::q, 0}, 1}, {{WeightRole::q, 1}, 1}, {{WeightRole::q, 2}, 1}}));
+}
+
+TEST(LoraWeights, HasPlacesUnlessTheModelHasASayInThem) {
+  Modules m;
+  m.add(WeightRole::q, 0);
+  const auto has_places = [&] { return LoraWeights::build(m.sources, "file")->places() != nullptr; };
+  EXPECT_TRUE(has_places());
+  m.sources[0].id.layer = 0xFFFFFFFF;
+  EXPECT_FALSE(has_places()) << "the file is not to say how much memory they take";
+  m.sources[0].id = {WeightRole::qkv, 0};
+  EXPECT_FALSE(has_places());
+  m.sources[0].id = {WeightRole::q, 0};
+  m.sources[0].magnitude = m.tensor(1, 6);
+  EXPECT_FALSE(has_places());
 }
 
 }  // namespace

@@ -45,13 +45,11 @@ class AdapterBindingTest : public testing::Test {
 TEST_F(AdapterBindingTest, PutsEachDeltaWhereItBelongs) {
   const AdapterFile file = adapter();
   const auto bound = bind(file);
-  const std::size_t layers = model.decoder->spec().layers;
-  EXPECT_EQ(bound->entries.size(), file.weights->modules().size());
+  EXPECT_EQ(bound->places.get(), file.weights->places()) << "made when the adapter was read";
   for (const LoraModule& m : file.weights->modules()) {
     SCOPED_TRACE(file.weights->name(m.id));
-    const AdapterPlace at = adapter_place(m.id, layers);
-    const auto entries = bound->at(at.place);
-    EXPECT_EQ(1, std::ranges::count_if(entries, [&](const BoundAdapter::Entry& e) {
+    const AdapterPlace at = adapter_place(m.id);
+    EXPECT_EQ(1, std::ranges::count_if(bound->places->at(at.place), [&](const DeltaPlaces::Entry& e) {
                 return e.segment == at.segment && e.delta == &m.delta;
               }));
   }
