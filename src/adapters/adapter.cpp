@@ -89,8 +89,8 @@ std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapt
   for (const AdapterUse& use : adapters)
     parts.push_back({use.adapter->impl().file.weights.get(), static_cast<double>(use.scale)});
   auto weights = mix_weights(parts, options);
-  const auto holds = [weights](WeightId id, std::uint32_t) { return weights->find(id) != nullptr; };
-  return Adapter::Impl::wrap({"mix", adapters.front().adapter->info().base_model, weights, holds}, "");
+  return Adapter::Impl::wrap(
+      {"mix", adapters.front().adapter->info().base_model, std::move(weights), nullptr}, "");
 }
 
 std::vector<AdapterDifference> compare_adapters(const Adapter& first, const Adapter& second) {

@@ -17,21 +17,11 @@ namespace metal_candle {
 /// The deltas of one model by place: a place is a linear layer, whose stacked matrices are its segments, or
 /// the embedding. Immutable; needs nothing of the model any more.
 struct BoundAdapter {
-  struct Entry {
-    std::size_t segment = 0;
-    const LoraDelta* delta = nullptr;  ///< of `weights`, or of `changed`
-  };
   std::shared_ptr<const LoraWeights> weights;
   std::forward_list<LoraDelta> changed;        ///< where the model makes a difference
   std::vector<std::vector<float>> gains;       ///< what they view
   std::vector<std::vector<std::byte>> slices;  ///< likewise, where a module is several of the model's
-  std::vector<Entry> entries;                  ///< by place
-  std::vector<std::uint32_t> first;            ///< [places + 1]: where each place's entries begin
-
-  std::size_t places() const noexcept { return first.size() - 1; }
-  std::span<const Entry> at(std::size_t place) const noexcept {
-    return std::span(entries).subspan(first[place], first[place + 1] - first[place]);
-  }
+  std::shared_ptr<const DeltaPlaces> places;   ///< of `weights`, or of what is `changed`
 };
 
 /// What the rows of one sequence use: the weighted sum of adapters. Immutable; never empty.

@@ -13,22 +13,22 @@ ModuleTable::ModuleTable(const LoraWeights& weights, std::function<bool(WeightId
     : ask_(std::move(ask)) {
   std::size_t layers = 0;
   for (const LoraModule& m : weights.modules()) layers = std::max<std::size_t>(layers, m.id.layer + 1);
-  if (layers > 1024) layers = 0;  // no model has so many: the file is not to say how long this takes
-  layers_.resize(layers);
-  for (unsigned role = 0; role < kWeightRoles; ++role) {
-    const auto id = static_cast<WeightRole>(role);
-    if (!is_adaptable(id)) continue;
-    const bool of_model = !is_of_layer(id);
-    if (of_model) of_model_ |= std::uint32_t{ask_({id})} << role;
-    for (std::uint32_t layer = 0; !of_model && layer < layers; ++layer)
-      layers_[layer] |= std::uint32_t{ask_({id, layer})} << role;
-  }
+  if (layers > kMostLayers) layers = 0;
+  for (std::uint32_t layer = 0; layer < layers; ++layer) layers_.push_back(asked(layer));
 }
 
-bool ModuleTable::operator()(WeightId id) const {
-  const auto role = static_cast<unsigned>(id.role);
-  if (!is_of_layer(id.role)) return of_model_ >> role & 1;
-  return id.layer < layers_.size() ? layers_[id.layer] >> role & 1 : ask_(id);
+RoleSet ModuleTable::asked(std::uint32_t layer) const {
+  RoleSet roles = 0;
+  for (unsigned i = 0; i < kWeightRoles; ++i) {
+    const auto role = static_cast<WeightRole>(i);
+    if (is_adaptable(role) && (layer == 0 || is_of_layer(role)) && ask_({role, layer}))
+      roles |= role_bit(role);
+  }
+  return roles;
+}
+
+RoleSet ModuleTable::operator()(std::uint32_t layer) const {
+  return layer < layers_.size() ? layers_[layer] : asked(layer);
 }
 
 AdapterFile read_adapter(const std::filesystem::path& path) {

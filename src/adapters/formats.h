@@ -17,9 +17,9 @@ struct AdapterFile {
   std::string format;      ///< "peft", "mlx" or "gguf"
   std::string base_model;  ///< as the adapter names it; may be empty
   std::shared_ptr<const LoraWeights> weights;
-  /// Whether the format's own library would adapt this module of a model with `layers` layers: what is
-  /// targeted must have matrices, and only that.
-  std::function<bool(WeightId id, std::uint32_t layers)> targets;
+  /// What the format's own library would adapt in a layer of a model with `layers` layers, in layer 0 also
+  /// what is of the model: this must have matrices, and only this. Null: what is stored is what is meant.
+  std::function<RoleSet(std::uint32_t layer, std::uint32_t layers)> targets;
   std::string architecture = {};  ///< GGUF: of the base, by GGUF's name; else empty
 };
 
@@ -27,12 +27,14 @@ struct AdapterFile {
 class ModuleTable {
  public:
   ModuleTable(const LoraWeights& weights, std::function<bool(WeightId)> ask);
-  bool operator()(WeightId id) const;
+  /// The roles of a layer that were answered with yes; those of the model count as layer 0's.
+  RoleSet operator()(std::uint32_t layer) const;
 
  private:
+  RoleSet asked(std::uint32_t layer) const;
+
   std::function<bool(WeightId)> ask_;
-  std::uint32_t of_model_ = 0;         // bit i: the role numbered i
-  std::vector<std::uint32_t> layers_;  // the same by layer
+  std::vector<RoleSet> layers_;
 };
 
 /// `path`: a directory of PEFT (adapter_config.json, adapter_model.safetensors) or mlx-lm

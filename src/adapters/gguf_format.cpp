@@ -82,8 +82,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
   const std::string architecture(metadata.required_string("general.architecture"));
   auto weights = LoraWeights::build(std::move(list), file, gguf_rotary(architecture));
   const std::string base(metadata.optional_string("general.base_model.0.name").value_or(""));
-  return {"gguf", base, weights,
-          [weights](WeightId id, std::uint32_t) { return weights->find(id) != nullptr; }, architecture};
+  return {"gguf", base, std::move(weights), nullptr, architecture};
 }
 
 void write_gguf_adapter(const std::filesystem::path& file, const LoraWeights& weights,

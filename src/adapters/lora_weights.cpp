@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <tuple>
 
 #include "core/thread_pool.h"
 #include "io/quote.h"
@@ -80,6 +81,7 @@ class LoraBuilder {
     simd::ContentHash hash;
     hash.add(digests.data(), digests.size() * sizeof digests[0]);
     out_->hash_ = hash.text();
+    out_->index();
     return out_;
   }
 
@@ -293,7 +295,31 @@ const LoraModule* LoraWeights::find(WeightId id) const noexcept {
 
 std::size_t LoraWeights::bytes() const noexcept {
   return sizeof *this + memory_->used() + replaced_.capacity() * sizeof(std::uint32_t) +
-         modules_.capacity() * sizeof(LoraModule);
+         modules_.capacity() * sizeof(LoraModule) + runs_.capacity() * sizeof runs_[0] +
+         (places_ ? places_->bytes() : 0);
+}
+
+void LoraWeights::index() {
+  bool as_is = true;
+  std::vector<DeltaPlaces::Delta> deltas;
+  for (const LoraModule& m : modules_) {
+    const LoraRun one{m.id, 1, m.delta.rank > 0, m.in, m.out, m.delta.replaced};
+    if (runs_.empty() || !runs_.back().append(one)) runs_.push_back(one);
+    // An encoder's qkv and gate_up are several of the model's; tokens may reach its output layer, too.
+    as_is &= m.magnitude.empty() && !m.base_copy && m.delta.replaced.empty() && m.id.role < WeightRole::qkv &&
+             m.id.layer < kMostLayers;
+    deltas.push_back({m.id, &m.delta});
+  }
+  if (as_is) places_.emplace(deltas);
+}
+
+bool LoraRun::append(const LoraRun& next) {
+  const auto traits = [](const LoraRun& r) { return std::tuple(r.id.role, r.matrices, r.in, r.out); };
+  if (next.id.layer != id.layer + layers || traits(next) != traits(*this) || !replaced.empty() ||
+      !next.replaced.empty())
+    return false;
+  layers += next.layers;
+  return true;
 }
 
 std::size_t LoraWeights::max_rank() const noexcept {
@@ -326,6 +352,7 @@ std::shared_ptr<LoraWeights> LoraWeights::copy() const {
     if (!d.replaced.empty())
       d.replaced = {out->replaced_.data() + (d.replaced.data() - replaced_.data()), d.replaced.size()};
   }
+  out->index();
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/delta_places.h"
 #include "io/module_names.h"
 #include "io/stored_tensor.h"
 #include "kernels/lora.h"
@@ -43,6 +44,18 @@ struct LoraModule {
   std::size_t bytes = 0;
 };
 
+/// Modules of one role in successive layers that differ in nothing that a model is asked about.
+struct LoraRun {
+  WeightId id;  ///< of the first
+  std::uint32_t layers = 1;
+  bool matrices = false;  ///< not only rows
+  std::size_t in = 0, out = 0;
+  std::span<const std::uint32_t> replaced;  ///< then it is one module
+
+  /// False if `next` does not go on with it.
+  bool append(const LoraRun& next);
+};
+
 /// How the checkpoint orders the rows of q and k (io/weight_names has no say in it).
 enum class RotaryOrder { halves, interleaved };
 
@@ -57,6 +70,10 @@ class LoraWeights {
                                                   ModuleNames names = {});
 
   std::span<const LoraModule> modules() const noexcept { return modules_; }
+  /// What a model must know of them, by id, in few bytes: a load leaves the modules in no cache.
+  std::span<const LoraRun> runs() const noexcept { return runs_; }
+  /// Where its deltas go in any model that they fit; null if that, or a delta, depends on the model.
+  const DeltaPlaces* places() const noexcept { return places_ ? &*places_ : nullptr; }
   /// Null if the module is not adapted.
   const LoraModule* find(WeightId id) const noexcept;
   RotaryOrder rotary() const noexcept { return rotary_; }
@@ -83,15 +100,22 @@ class LoraWeights {
   friend class LoraBuilder;
   LoraWeights() = default;
   std::shared_ptr<LoraWeights> copy() const;
+  void index();
 
   std::unique_ptr<WeightArena> memory_;
   std::byte* begin_ = nullptr;  // of memory_
   std::vector<std::uint32_t> replaced_;
   std::vector<LoraModule> modules_;  // by id
+  std::vector<LoraRun> runs_;
+  std::optional<DeltaPlaces> places_;
   RotaryOrder rotary_ = RotaryOrder::halves;
   ModuleNames names_;
   std::string hash_;
 };
+
+/// No model has more layers: what is made beforehand by layer ends here, since the file is not to say how
+/// long that takes.
+inline constexpr std::size_t kMostLayers = 1024;
 
 /// The name of a causal decoder's module as Hugging Face writes it.
 std::string module_name(WeightId id);

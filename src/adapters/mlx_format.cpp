@@ -124,9 +124,10 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
     return config.keys ? config.names(id) : !of_model && weights->find(id) != nullptr;
   });
   return {"mlx", config.base_model, weights,
-          [named, adapted = config.layers](WeightId id, std::uint32_t layers) {
-            const bool of_model = id.role == WeightRole::embedding || id.role == WeightRole::lm_head;
-            return named(id) && (of_model || adapted < 1 || adapted >= std::int64_t{layers} - id.layer);
+          [named, adapted = config.layers](std::uint32_t layer, std::uint32_t layers) {
+            constexpr RoleSet kOfModel = role_bit(WeightRole::embedding) | role_bit(WeightRole::lm_head);
+            return named(layer) &
+                   (adapted < 1 || adapted >= std::int64_t{layers} - layer ? ~RoleSet{0} : kOfModel);
           }};
 }
 

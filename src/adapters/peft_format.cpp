@@ -172,7 +172,7 @@ AdapterFile read_peft(const std::filesystem::path& directory) {
   auto weights = LoraWeights::build(reader.finish(), file, RotaryOrder::halves, names);
   const ModuleTable table(*weights, [config, names](WeightId id) { return targets(*config, names, id); });
   return {"peft", config->base_model(), std::move(weights),
-          [table](WeightId id, std::uint32_t) { return table(id); }};
+          [table](std::uint32_t layer, std::uint32_t) { return table(layer); }};
 }
 
 void write_peft(const std::filesystem::path& directory, const LoraWeights& weights,

@@ -35,6 +35,10 @@ enum class WeightRole {
 };
 inline constexpr unsigned kWeightRoles = static_cast<unsigned>(WeightRole::pooler) + 1;
 
+/// Some of them: bit i is the role numbered i.
+using RoleSet = std::uint32_t;
+constexpr RoleSet role_bit(WeightRole role) { return RoleSet{1} << static_cast<unsigned>(role); }
+
 /// Whether each layer has one of its own.
 constexpr bool is_of_layer(WeightRole role) {
   return role >= WeightRole::attn_norm && role != WeightRole::pooler;

@@ -1,11 +1,10 @@
 #include "models/adapter_binding.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
-#include <numeric>
 
-#include "adapters/format_common.h"
 #include "kernels/compute_pool.h"
 #include "kernels/simd/dequantize.h"
 #include "metal_candle/error.h"
@@ -35,32 +34,23 @@ class Binder {
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
-        LoraWeights::ordered(file_.weights, RotaryOrder::halves, target_.head_dim, "adapter " + adapter_);
-    for (const LoraModule& m : out->weights->modules()) check(m);
+        file_.weights->rotary() == kRotary
+            ? file_.weights
+            : LoraWeights::ordered(file_.weights, kRotary, target_.head_dim, "adapter " + adapter_);
+    for (const LoraRun& run : out->weights->runs()) check(run);
     check_targets();
-    count(*out);
-    for (const LoraModule& m : out->weights->modules()) {
-      if (m.id.role == WeightRole::pooler) continue;
-      const LoraDelta& delta = fitted(*out, m);
-      std::size_t first = 0;
-      for (const WeightRole role : parts(m.id.role)) {
-        const std::size_t n = shape(role).first;
-        add(*out, {role, m.id.layer}, role == m.id.role ? delta : slice(*out, delta, first, n, m.in));
-        first += n;
-      }
-      if (reaches_head(m)) {
-        LoraDelta& head = out->changed.emplace_front();
-        head.type = delta.type;
-        head.n = target_.vocab;
-        head.rows = delta.rows;
-        head.replaced = delta.replaced;
-        add(*out, {WeightRole::lm_head}, head);
-      }
+    if (const DeltaPlaces* places = out->weights->places()) {
+      out->places = {out->weights, places};
+    } else {
+      for (const LoraModule& m : out->weights->modules()) add(*out, m);
+      out->places = std::make_shared<const DeltaPlaces>(deltas_);
     }
     return out;
   }
 
  private:
+  static constexpr RotaryOrder kRotary = RotaryOrder::halves;
+
   // The module's delta, or what the model makes of it.
   const LoraDelta& fitted(BoundAdapter& out, const LoraModule& m) const {
     if (m.magnitude.empty() && !m.base_copy) return m.delta;
@@ -105,23 +95,24 @@ class Binder {
     return delta;
   }
 
-  // Makes room for the entries of each place.
-  void count(BoundAdapter& out) {
-    out.first.assign(adapter_places(target_.layers) + 1, 0);
-    const auto one = [&](WeightId id) { ++out.first[adapter_place(id, target_.layers).place + 1]; };
-    for (const LoraModule& m : out.weights->modules()) {
-      if (m.id.role == WeightRole::pooler) continue;
-      for (const WeightRole role : parts(m.id.role)) one({role, m.id.layer});
-      if (reaches_head(m)) one({WeightRole::lm_head});
+  void add(BoundAdapter& out, const LoraModule& m) {
+    if (m.id.role == WeightRole::pooler) return;
+    const LoraDelta& delta = fitted(out, m);
+    std::size_t first = 0;
+    for (const WeightRole role : parts(m.id.role)) {
+      const std::size_t n = shape(role).first;
+      deltas_.push_back(
+          {{role, m.id.layer}, role == m.id.role ? &delta : &slice(out, delta, first, n, m.in)});
+      first += n;
     }
-    std::partial_sum(out.first.begin(), out.first.end(), out.first.begin());
-    out.entries.resize(out.first.back());
-    next_ = out.first;
-  }
-
-  void add(BoundAdapter& out, WeightId id, const LoraDelta& delta) {
-    const AdapterPlace at = adapter_place(id, target_.layers);
-    out.entries[next_[at.place]++] = {at.segment, &delta};
+    if (reaches_head(m)) {
+      LoraDelta& head = out.changed.emplace_front();
+      head.type = delta.type;
+      head.n = target_.vocab;
+      head.rows = delta.rows;
+      head.replaced = delta.replaced;
+      deltas_.push_back({{WeightRole::lm_head}, &head});
+    }
   }
 
   [[noreturn]] void fail(WeightId id, const std::string& why) const {
@@ -157,42 +148,50 @@ class Binder {
     });
   }
 
-  void check(const LoraModule& m) const {
-    if (!is_named(m.id) || (m.id.role == WeightRole::lm_head && !target_.has_output) ||
-        (m.id.role == WeightRole::gate && !target_.gated_mlp))
-      fail(m.id, "the model has no such module");
-    if (m.id.layer >= target_.layers)
-      fail(m.id, "the model has only " + std::to_string(target_.layers) + " layers");
-    const auto [out, in] = shape(m.id.role);
+  void check(const LoraRun& run) const {
+    const auto [role, layer] = run.id;
+    if (!is_named(run.id) || (role == WeightRole::lm_head && !target_.has_output) ||
+        (role == WeightRole::gate && !target_.gated_mlp))
+      fail(run.id, "the model has no such module");
+    if (layer >= target_.layers) fail_beyond(run.id);
+    const auto [out, in] = shape(role);
     // Where only some rows are replaced the number of all rows is the model's.
-    const bool embedding = m.id.role == WeightRole::embedding;
-    const bool some = !m.delta.replaced.empty();
-    const std::size_t got_out = some && !embedding ? out : m.out, got_in = some && embedding ? in : m.in;
+    const bool embedding = role == WeightRole::embedding;
+    const bool some = !run.replaced.empty();
+    const std::size_t got_out = some && !embedding ? out : run.out, got_in = some && embedding ? in : run.in;
     if (got_out != out || got_in != in)
-      fail(m.id, "expected a module of " + std::to_string(in) + " inputs and " + std::to_string(out) +
-                     " outputs, got " + std::to_string(got_in) + " and " + std::to_string(got_out));
-    if (some && m.delta.replaced.back() >= target_.vocab)
-      fail(m.id, "token " + std::to_string(m.delta.replaced.back()) + " is outside the vocabulary of " +
-                     std::to_string(target_.vocab));
+      fail(run.id, "expected a module of " + std::to_string(in) + " inputs and " + std::to_string(out) +
+                       " outputs, got " + std::to_string(got_in) + " and " + std::to_string(got_out));
+    if (some && run.replaced.back() >= target_.vocab)
+      fail(run.id, "token " + std::to_string(run.replaced.back()) + " is outside the vocabulary of " +
+                       std::to_string(target_.vocab));
+    if (run.layers > target_.layers - layer) fail_beyond({role, target_.layers});
   }
 
-  // What the adapter's configuration targets has matrices, and nothing else has. Modules ascend, as here.
+  [[noreturn]] void fail_beyond(WeightId id) const {
+    fail(id, "the model has only " + std::to_string(target_.layers) + " layers");
+  }
+
+  // What the adapter's configuration targets has matrices, and nothing else has.
   void check_targets() const {
-    const std::span<const LoraModule> modules = file_.weights->modules();
-    auto next = modules.begin();
-    for (unsigned i = 0; i < kWeightRoles; ++i) {
-      const auto role = static_cast<WeightRole>(i);
-      // The same BERT may be saved with a pooler or without.
-      if (!is_adaptable(role) || role == WeightRole::pooler) continue;
-      for (std::uint32_t layer = 0; layer < (is_of_layer(role) ? target_.layers : 1); ++layer) {
-        const WeightId id{role, layer};
-        while (next != modules.end() && next->id < id) ++next;
-        const bool has = next != modules.end() && next->id == id && next->delta.rank > 0;
-        if (file_.targets(id, target_.layers) == has) continue;
-        fail(id, has ? "the adapter holds matrices for a module that its configuration does not target"
-                     : "the adapter's configuration targets this module, but it holds no matrices for it");
-      }
-    }
+    if (!file_.targets) return;
+    // What is targeted and has no matrices, or has them and is not targeted.
+    const auto differing = [&](std::uint32_t layer) {
+      RoleSet roles = file_.targets(layer, target_.layers);
+      for (const LoraRun& run : file_.weights->runs())
+        if (run.matrices && layer - run.id.layer < run.layers) roles ^= role_bit(run.id.role);
+      return roles & ~role_bit(WeightRole::pooler);  // the same BERT may be saved with it or without
+    };
+    RoleSet any = 0;
+    for (std::uint32_t layer = 0; layer < target_.layers; ++layer) any |= differing(layer);
+    if (any == 0) return;
+    const auto role = static_cast<WeightRole>(std::countr_zero(any));
+    std::uint32_t layer = 0;
+    while (!(differing(layer) & role_bit(role))) ++layer;
+    const WeightId id{role, layer};
+    fail(id, file_.targets(layer, target_.layers) & role_bit(role)
+                 ? "the adapter's configuration targets this module, but it holds no matrices for it"
+                 : "the adapter holds matrices for a module that its configuration does not target");
   }
 
   // magnitude / |W + scale · B·A| by rows.
@@ -240,7 +239,7 @@ class Binder {
   const Target target_;
   const AdapterFile& file_;
   const std::string& adapter_;
-  std::vector<std::uint32_t> next_;  // by place: where its next entry goes
+  std::vector<DeltaPlaces::Delta> deltas_;
 };
 
 template <class Spec>
@@ -258,12 +257,12 @@ Target target_of(const Spec& s) {
 
 void read_row(const Decoder& decoder, WeightId id, std::size_t row, float* out) {
   if (id.role == WeightRole::embedding) return decoder.weights().embedding->unpack_row(row, out);
-  const AdapterPlace at = adapter_place(id, decoder.spec().layers);
+  const AdapterPlace at = adapter_place(id);
   const Linear* linear = &decoder.weights().head;
   if (id.role != WeightRole::lm_head) {
     const DecoderLayer& layer = decoder.weights().layers[id.layer];
     const Linear* of_layer[] = {&layer.qkv, &layer.output, &layer.gate_up, &layer.down};
-    linear = of_layer[at.place % 4];
+    linear = of_layer[at.place - adapter_place({WeightRole::q, id.layer}).place];
   }
   const PackedLinear& weight = *linear->spec().weight;
   weight.unpack_row(weight.segments()[at.segment].out_begin + row, out);

@@ -20,7 +20,7 @@ KvShape Decoder::kv_shape(simd::KvType type) const noexcept {
 mx::array Decoder::forward(std::span<const std::int32_t> tokens, std::span<const SequenceRows> sequences,
                            std::span<const std::int32_t> logit_rows) const {
   auto ctx = ForwardContext::make(sequences, spec_.inv_freq, mx::default_stream(mx::Device::cpu));
-  const auto table = ctx.adapters.call(adapter_place({WeightRole::embedding}, weights_.layers.size()).place);
+  const auto table = ctx.adapters.call(adapter_place({WeightRole::embedding}).place);
   mx::array h = decoder_layers(weights_.layers, ctx, embed(*weights_.embedding, tokens, table.get()));
   if (logit_rows.size() < tokens.size()) {
     const mx::array index(logit_rows.data(), {static_cast<int>(logit_rows.size())}, mx::int32);

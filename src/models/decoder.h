@@ -7,10 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "adapters/delta_places.h"
 #include "kernels/packed_linear.h"
 #include "kernels/weight_arena.h"
 #include "mlx/array.h"
-#include "models/adapter_place.h"
 #include "models/decoder_spec.h"
 #include "nn/decoder_layer.h"
 #include "nn/forward_context.h"

@@ -33,9 +33,7 @@ class Loader {
   }
 
  private:
-  std::size_t place(WeightRole role, std::uint32_t layer) const {
-    return adapter_place({role, layer}, spec_.layers).place;
-  }
+  std::size_t place(WeightRole role, std::uint32_t layer) const { return adapter_place({role, layer}).place; }
 
   std::size_t packed_bytes(bool tied) const {
     std::size_t bytes = 0;

@@ -4,9 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "adapters/delta_places.h"
 #include "kernels/simd/activation.h"
 #include "kernels/simd/dequantize.h"
-#include "models/adapter_place.h"
 #include "nn/adapter_rows.h"
 
 namespace metal_candle {
@@ -127,7 +127,7 @@ class Encoder::Pass {
   // What adapters do to the layer that is reached by `id`, ready to be applied to the products of x [rows,
   // k].
   std::optional<LoraEpilogue> lora(WeightId id, const float* x, std::size_t k) const {
-    const LoraCall* call = adapters_ ? adapters_->at(adapter_place(id, spec_.layers).place) : nullptr;
+    const LoraCall* call = adapters_ ? adapters_->at(adapter_place(id).place) : nullptr;
     if (!call) return std::nullopt;
     LoraEpilogue out(*call, x, k, b_.lora_);
     const auto [begin, end] = team_.share(rows());
@@ -164,7 +164,7 @@ class Encoder::Pass {
     normalize(weights_.embedding_norm, weights_.layers.front().attention_pre_norm);
   }
 
-  std::size_t table_place() const { return adapter_place({WeightRole::embedding}, spec_.layers).place; }
+  std::size_t table_place() const { return adapter_place({WeightRole::embedding}).place; }
 
   // h = norm(h), x = pre_norm(h), row by row.
   void normalize(const LayerNorm& norm, const LayerNorm& pre_norm) {
@@ -216,8 +216,8 @@ class Encoder::Pass {
   void multiply_up(const EncoderLayer& layer, std::size_t i) {
     const auto added = lora({WeightRole::up, index(i)}, exact_x(layer.mlp_pre_norm), hidden());
     // An adapter's gate is what is activated, and its up the other matrix or the only one.
-    const std::size_t gate = adapter_place({WeightRole::gate}, 1).segment,
-                      up = adapter_place({WeightRole::up}, 1).segment;
+    const std::size_t gate = adapter_place({WeightRole::gate}).segment,
+                      up = adapter_place({WeightRole::up}).segment;
     const ProductRows x = input(layer.mlp_pre_norm), out = product_rows(b_.activated_, spec_.intermediate);
     const bool as_is = floats_ && spec_.activation == Activation::gelu && !spec_.gated_mlp && !adapters_;
     // A member computes the same columns of both matrices.

@@ -29,21 +29,20 @@ AdapterRows AdapterRows::select(std::span<const std::int32_t> rows) const {
 
 const LoraDelta* AdapterRows::first(std::size_t place) const {
   if (runs_.empty()) return nullptr;
-  const BoundAdapter& adapter = *runs_.front().mix->uses.front().adapter;
-  if (place >= adapter.places() || adapter.at(place).empty()) return nullptr;
-  return adapter.at(place).front().delta;
+  const auto entries = runs_.front().mix->uses.front().adapter->places->at(place);
+  return entries.empty() ? nullptr : entries.front().delta;
 }
 
 std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
   std::size_t parts = 0;
   for (const Run& run : runs_)
-    for (const AdapterMix::Use& use : run.mix->uses) parts += use.adapter->at(place).size();
+    for (const AdapterMix::Use& use : run.mix->uses) parts += use.adapter->places->at(place).size();
   if (parts == 0) return nullptr;
   auto out = std::make_shared<LoraCall>();
   out->parts.reserve(parts);
   for (const Run& run : runs_)
     for (const AdapterMix::Use& use : run.mix->uses)
-      for (const BoundAdapter::Entry& entry : use.adapter->at(place))
+      for (const DeltaPlaces::Entry& entry : use.adapter->places->at(place))
         out->parts.push_back({run.first_row, run.rows, entry.segment, use.weight, entry.delta});
   return out;
 }

@@ -21,7 +21,7 @@ std::int32_t successor(std::int32_t token, std::size_t position, const AdapterMi
   std::size_t sum = 7 * static_cast<std::size_t>(token) + 3 * position;
   if (mix)
     for (const AdapterMix::Use& use : mix->uses)
-      sum += use.adapter->first.size() * static_cast<std::size_t>(use.weight);
+      sum += use.adapter->gains.size() * static_cast<std::size_t>(use.weight);
   return static_cast<std::int32_t>(sum % 250);  // no special token
 }
 
@@ -92,7 +92,7 @@ TEST(SchedulerThreads, EachRequestGetsItsOwnTokensWhateverOthersDo) {
   std::vector<std::shared_ptr<const BoundAdapter>> adapters;
   for (std::size_t i = 1; i <= 16; ++i) {
     auto adapter = std::make_shared<BoundAdapter>();
-    adapter->first.resize(i);
+    adapter->gains.resize(i);
     adapters.push_back(std::move(adapter));
   }
   std::atomic<std::size_t> checked{0};

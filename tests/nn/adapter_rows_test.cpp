@@ -7,13 +7,22 @@
 namespace metal_candle {
 namespace {
 
-// Three places: one matrix, none, and two of a stack.
+// Of the first layer q and k, not o, and gate.
 std::shared_ptr<BoundAdapter> bound() {
   auto out = std::make_shared<BoundAdapter>();
-  for (const std::size_t segment : {0, 0, 1})
-    out->entries.push_back({segment, &out->changed.emplace_front(LoraDelta{})});
-  out->first = {0, 1, 1, 3};
+  std::vector<DeltaPlaces::Delta> deltas;
+  for (const WeightRole role : {WeightRole::q, WeightRole::k, WeightRole::gate})
+    deltas.push_back({{role, 0}, &out->changed.emplace_front(LoraDelta{})});
+  out->places = std::make_shared<const DeltaPlaces>(deltas);
   return out;
+}
+
+std::size_t place_of(WeightRole role) { return adapter_place({role, 0}).place; }
+const std::size_t kQkv = place_of(WeightRole::q), kOutput = place_of(WeightRole::o),
+                  kGateUp = place_of(WeightRole::gate), kDown = place_of(WeightRole::down);
+
+const LoraDelta* delta_at(const BoundAdapter& adapter, std::size_t place) {
+  return adapter.places->at(place).front().delta;
 }
 
 AdapterMix mix(std::vector<std::pair<std::shared_ptr<const BoundAdapter>, float>> uses) {
@@ -26,8 +35,8 @@ TEST(AdapterRows, NoRowsUseNothing) {
   AdapterRows rows;
   rows.append(5, nullptr);
   EXPECT_TRUE(rows.empty());
-  EXPECT_EQ(rows.call(0), nullptr);
-  EXPECT_EQ(rows.first(0), nullptr);
+  EXPECT_EQ(rows.call(kQkv), nullptr);
+  EXPECT_EQ(rows.first(kQkv), nullptr);
 }
 
 TEST(AdapterRows, NeighboursWithEqualMixesAreOneRun) {
@@ -38,16 +47,16 @@ TEST(AdapterRows, NeighboursWithEqualMixesAreOneRun) {
   rows.append(3, &same);
   rows.append(1, nullptr);
   rows.append(4, &other);
-  const auto call = rows.call(0);
+  const auto call = rows.call(kGateUp);
   ASSERT_EQ(call->parts.size(), 3u);
   EXPECT_EQ(call->parts[0].first_row, 0u);
   EXPECT_EQ(call->parts[0].rows, 5u);
   EXPECT_EQ(call->parts[1].first_row, 6u);
-  EXPECT_EQ(call->parts[2].delta, b->entries[0].delta);
+  EXPECT_EQ(call->parts[2].delta, delta_at(*b, kGateUp));
   EXPECT_EQ(call->parts[2].weight, 0.5f);
-  EXPECT_EQ(rows.call(1), nullptr);
-  EXPECT_EQ(rows.call(2)->parts.size(), 6u);
-  EXPECT_EQ(rows.call(2)->parts[1].segment, 1u);
+  EXPECT_EQ(rows.call(kOutput), nullptr);
+  EXPECT_EQ(rows.call(kQkv)->parts.size(), 6u);
+  EXPECT_EQ(rows.call(kQkv)->parts[1].segment, 1u);
 }
 
 TEST(AdapterRows, TheFirstDeltaOfAPlaceIfThereIsOne) {
@@ -55,10 +64,10 @@ TEST(AdapterRows, TheFirstDeltaOfAPlaceIfThereIsOne) {
   const AdapterMix one = mix({{a, 1.0f}});
   AdapterRows rows;
   rows.append(1, &one);
-  EXPECT_EQ(rows.first(0), a->entries[0].delta);
-  EXPECT_EQ(rows.first(1), nullptr);
-  EXPECT_EQ(rows.first(2), a->entries[1].delta);
-  EXPECT_EQ(rows.first(3), nullptr) << "the model has no such place";
+  EXPECT_EQ(rows.first(kQkv), delta_at(*a, kQkv));
+  EXPECT_EQ(rows.first(kOutput), nullptr);
+  EXPECT_EQ(rows.first(kGateUp), delta_at(*a, kGateUp));
+  EXPECT_EQ(rows.first(kDown), nullptr) << "beyond all deltas";
 }
 
 TEST(AdapterRows, SelectedRowsKeepTheirs) {
@@ -69,12 +78,12 @@ TEST(AdapterRows, SelectedRowsKeepTheirs) {
   rows.append(2, nullptr);
   rows.append(2, &other);
   const AdapterRows some = rows.select(std::vector<std::int32_t>{1, 2, 4, 5});
-  const auto call = some.call(0);
+  const auto call = some.call(kGateUp);
   ASSERT_EQ(call->parts.size(), 2u);
   EXPECT_EQ(call->parts[0].rows, 1u);
   EXPECT_EQ(call->parts[1].first_row, 2u);
   EXPECT_EQ(call->parts[1].rows, 2u);
-  EXPECT_EQ(call->parts[1].delta, b->entries[0].delta);
+  EXPECT_EQ(call->parts[1].delta, delta_at(*b, kGateUp));
 }
 
 }  // namespace
