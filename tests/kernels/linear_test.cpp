@@ -281,21 +281,31 @@ std::vector<float> as_quantized(const std::vector<float>& x, std::size_t k) {
   return out;
 }
 
+// Random matrices; those of A times `factor`.
+struct Bf16Adapter {
+  std::vector<std::uint16_t> a, b;
+  LoraDelta delta;
+
+  Bf16Adapter(std::size_t rank, std::size_t k, std::size_t n, float factor = 1)
+      : a(rank * k), b(lora_b_elements(rank, n)) {
+    std::vector<float> values = random_values(a.size(), 44);
+    for (float& value : values) value *= factor;
+    simd::f32_to_bf16(values.data(), a.size(), a.data());
+    simd::f32_to_bf16(random_values(b.size(), 45).data(), b.size(), b.data());
+    delta.type = DType::bf16;
+    delta.n = n;
+    delta.k = k;
+    delta.rank = rank;
+    delta.a = reinterpret_cast<const std::byte*>(a.data());
+    delta.b = reinterpret_cast<const std::byte*>(b.data());
+  }
+};
+
 // Rows of long prompts may multiply adapters in float16, those of int8 weights as they are quantized: a row
 // is the same alone, and near what floats give for what it sees.
 TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
   constexpr std::size_t kRank = 13, kIn = 352, kOut = 70, kRows = 61, kExact = 2;
-  const std::vector<float> a = random_values(kRank * kIn, 44);
-  const std::vector<float> b = random_values(lora_b_elements(kRank, kOut), 45);
-  std::vector<std::uint16_t> a16(a.size()), b16(b.size());
-  simd::f32_to_bf16(a.data(), a.size(), a16.data());
-  simd::f32_to_bf16(b.data(), b.size(), b16.data());
-  LoraDelta delta;
-  delta.type = DType::bf16;
-  delta.n = kOut;
-  delta.rank = kRank;
-  delta.a = reinterpret_cast<const std::byte*>(a16.data());
-  delta.b = reinterpret_cast<const std::byte*>(b16.data());
+  const Bf16Adapter adapter(kRank, kIn, kOut);
   const std::vector<float> x = random_values(kRows * kIn, 3);
   for (DType type : {DType::q8_0, DType::f16, DType::f32}) {
     const Stored w(type, kOut, kIn, 1);
@@ -303,8 +313,9 @@ TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
     WeightArena arena(PackedLinear::packed_bytes(sources));
     LinearSpec spec;
     spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
-    const LoraCall lora{{{.rows = kRows, .delta = &delta}}}, one{{{.rows = 1, .delta = &delta}}};
-    const LoraCall first{{{.rows = kExact, .delta = &delta}}};
+    const LoraCall lora{{{.rows = kRows, .delta = &adapter.delta}}},
+        one{{{.rows = 1, .delta = &adapter.delta}}};
+    const LoraCall first{{{.rows = kExact, .delta = &adapter.delta}}};
     std::vector<float> together(kRows * kOut), exact(kRows * kOut), alone(kOut);
     run_linear({spec, x.data(), nullptr, together.data(), kRows, kExact, &lora});
     const bool quantized = type == DType::q8_0 && simd::lora_multiplies_half();
@@ -337,18 +348,7 @@ TEST(LinearOp, AdaptersOfLongPromptsRowByRow) {
 // x·Aᵀ beyond float16's range is summed again in f32.
 TEST(LinearOp, AdaptersOfLongPromptsBeyondFloat16) {
   constexpr std::size_t kRank = 3, kIn = 352, kOut = 40, kRows = 9;
-  std::vector<float> a = random_values(kRank * kIn, 44);
-  for (float& value : a) value *= 1e5f;
-  const std::vector<float> b = random_values(lora_b_elements(kRank, kOut), 45);
-  std::vector<std::uint16_t> a16(a.size()), b16(b.size());
-  simd::f32_to_bf16(a.data(), a.size(), a16.data());
-  simd::f32_to_bf16(b.data(), b.size(), b16.data());
-  LoraDelta delta;
-  delta.type = DType::bf16;
-  delta.n = kOut;
-  delta.rank = kRank;
-  delta.a = reinterpret_cast<const std::byte*>(a16.data());
-  delta.b = reinterpret_cast<const std::byte*>(b16.data());
+  const Bf16Adapter adapter(kRank, kIn, kOut, 1e5f);
   const std::vector<float> x = random_values(kRows * kIn, 3);
   for (DType type : {DType::q8_0, DType::f16}) {
     const Stored w(type, kOut, kIn, 1);
@@ -356,7 +356,7 @@ TEST(LinearOp, AdaptersOfLongPromptsBeyondFloat16) {
     WeightArena arena(PackedLinear::packed_bytes(sources));
     LinearSpec spec;
     spec.weight = std::make_shared<const PackedLinear>(PackedLinear::pack(sources, arena));
-    const LoraCall lora{{{.rows = kRows, .delta = &delta}}};
+    const LoraCall lora{{{.rows = kRows, .delta = &adapter.delta}}};
     const bool quantized = type == DType::q8_0 && simd::lora_multiplies_half();
     const std::vector<float> seen = quantized ? as_quantized(x, kIn) : x;
     std::vector<float> half(kRows * kOut), exact(kRows * kOut);
