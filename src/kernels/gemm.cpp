@@ -23,8 +23,6 @@ struct Range {
   std::size_t size() const { return end - begin; }
 };
 
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
 // Calls f(i) for i < n, on one thread or several.
 struct Serially {
   template <typename F>

@@ -38,7 +38,6 @@ void fill_panel(const GemmTerm& term, std::size_t k, std::size_t depth, std::siz
 }  // namespace
 
 std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit) {
-  const auto ceil_div = [](std::size_t a, std::size_t b) { return (a + b - 1) / b; };
   const std::size_t whole = most / unit * unit, parts = std::max(ceil_div(n, whole), std::size_t{1});
   return std::min(whole, ceil_div(ceil_div(n, parts), unit) * unit);
 }

@@ -8,6 +8,7 @@
 
 namespace metal_candle {
 
+constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 /// The largest part when n is cut evenly into parts of at most `most`, a multiple of `unit`.
 std::size_t even_part(std::size_t n, std::size_t most, std::size_t unit);
 /// Of a sum over k, which is packed and multiplied stretch by stretch: the depth of all but the last.

@@ -57,9 +57,9 @@ void scale(const LoraPart& part, float* t, std::size_t ranks) {
 
 // One thread's ranks of A.
 struct Share {
-  Share(const LoraDelta& delta, std::size_t columns, std::size_t index, unsigned shares)
+  Share(const LoraDelta& delta, std::size_t index, unsigned shares)
       : type(delta.type),
-        k(columns),
+        k(delta.k),
         first(delta.rank * index / shares),
         ranks(delta.rank * (index + 1) / shares - first),
         a(delta.a + first * k * block_bytes(type)) {}
@@ -166,7 +166,7 @@ void LoraEpilogue::shrink(std::size_t row, std::size_t rows) const {
 }
 
 void LoraEpilogue::prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares) {
-  const simd::LinesToCome lines = Share(delta, delta.k, index, shares).begin();
+  const simd::LinesToCome lines = Share(delta, index, shares).begin();
   for (std::size_t i = 0; i < simd::kLinesAhead / lines.rows; ++i)
     for (std::size_t j = 0; j < lines.rows; ++j) lines.prefetch(j, i);
 }
@@ -177,7 +177,7 @@ void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, const std::b
   float* t = memory_;
   for (std::size_t i = 0; i < call_.parts.size(); ++i) {
     const LoraPart& part = call_.parts[i];
-    const Share share(*part.delta, k_, index, shares);
+    const Share share(*part.delta, index, shares);
     float* out = t + 1 + share.first;
     t += part.reduced_stride();
     if (share.ranks == 0) continue;
@@ -186,7 +186,7 @@ void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, const std::b
     } else {
       const bool last = i + 1 == call_.parts.size();
       const simd::LinesToCome then =
-          last ? simd::LinesToCome{next} : Share(*call_.parts[i + 1].delta, k_, index, shares).begin();
+          last ? simd::LinesToCome{next} : Share(*call_.parts[i + 1].delta, index, shares).begin();
       simd::lora_shrink_one(part.delta->type, share.a, share.ranks, k_, x_, out, then);
     }
     scale(part, out, share.ranks);

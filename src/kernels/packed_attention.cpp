@@ -47,8 +47,6 @@ std::size_t first_key(const AttentionSpec& spec, const PackedSequence& s, std::s
   return spec.window && row + 1 > s.begin + spec.window ? row + 1 - spec.window : s.begin;
 }
 
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
 /// Blocks of kKeys keys from each sequence's start on, with every key head.
 struct KeyBlocks {
   std::vector<const PackedSequence*> sequence;  ///< of each block

@@ -12,8 +12,8 @@ void PackedPanels::pack(const simd::GemmKernel& kernel, const RowSource& b, bool
   const GemmTerm term{{}, &b, b_transposed, k, 0, n};
   kernel_ = &kernel;
   step_ = stretch_depth(k);
-  panels_ = (n + kernel.columns - 1) / kernel.columns;
-  const std::size_t stretches = (k + step_ - 1) / step_, rest = k - (stretches - 1) * step_;
+  panels_ = ceil_div(n, kernel.columns);
+  const std::size_t stretches = ceil_div(k, step_), rest = k - (stretches - 1) * step_;
   data_ = memory_.get<std::byte>(offset(k - rest, rest, panels_ * kernel.columns));
   compute_pool().parallel_for(stretches * panels_, 1, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {

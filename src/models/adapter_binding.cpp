@@ -34,9 +34,7 @@ class Binder {
   std::shared_ptr<const BoundAdapter> bind() {
     auto out = std::make_shared<BoundAdapter>();
     out->weights =
-        file_.weights->rotary() == kRotary
-            ? file_.weights
-            : LoraWeights::ordered(file_.weights, kRotary, target_.head_dim, "adapter " + adapter_);
+        LoraWeights::ordered(file_.weights, RotaryOrder::halves, target_.head_dim, "adapter " + adapter_);
     for (const LoraRun& run : out->weights->runs()) check(run);
     check_targets();
     if (const DeltaPlaces* places = out->weights->places()) {
@@ -49,8 +47,6 @@ class Binder {
   }
 
  private:
-  static constexpr RotaryOrder kRotary = RotaryOrder::halves;
-
   // The module's delta, or what the model makes of it.
   const LoraDelta& fitted(BoundAdapter& out, const LoraModule& m) const {
     if (m.magnitude.empty() && !m.base_copy) return m.delta;
@@ -109,6 +105,7 @@ class Binder {
       LoraDelta& head = out.changed.emplace_front();
       head.type = delta.type;
       head.n = target_.vocab;
+      head.k = target_.hidden;
       head.rows = delta.rows;
       head.replaced = delta.replaced;
       deltas_.push_back({{WeightRole::lm_head}, &head});

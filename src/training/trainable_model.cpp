@@ -76,7 +76,8 @@ std::uint64_t TrainableModel::multiplied_weights() const {
   };
   std::uint64_t sum = size(head);
   for (const TrainableLayer& layer : layers)
-    sum += size(layer.qkv) + size(layer.output) + size(layer.gate_up) + size(layer.down);
+    for (const TrainableLinear* linear : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down})
+      sum += size(*linear);
   return sum;
 }
 

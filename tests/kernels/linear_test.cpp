@@ -243,6 +243,7 @@ TEST(RunLinear, RowsHandedOnQuantizedGiveTheBitsOfRowsHandedOnAsFloats) {
   const std::vector<float> b = random_values(lora_b_elements(kRank, kHidden), 45);
   LoraDelta delta;
   delta.n = kHidden;
+  delta.k = kWide;
   delta.rank = kRank;
   delta.a = reinterpret_cast<const std::byte*>(a.data());
   delta.b = reinterpret_cast<const std::byte*>(b.data());

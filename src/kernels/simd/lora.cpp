@@ -212,37 +212,35 @@ void expand_tiles(const std::byte* b, std::size_t rank, const float* t, std::siz
   }
 }
 
+// f(E()) for the elements of this type.
+template <class F>
+void with_elements(DType type, const F& f) {
+  type == DType::f32 ? f(F32Elements()) : type == DType::f16 ? f(F16Elements()) : f(Bf16Elements());
+}
+
 void Shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
             std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
-  const auto run = type == DType::f32   ? shrink<F32Elements>
-                   : type == DType::f16 ? shrink<F16Elements>
-                                        : shrink<Bf16Elements>;
-  run(a, rank, columns, x, x_stride, rows, out, out_stride);
+  with_elements(type,
+                [&](auto e) { shrink<decltype(e)>(a, rank, columns, x, x_stride, rows, out, out_stride); });
 }
 
 void ShrinkOne(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const float* x,
                float* out, const LinesToCome& next) {
-  const auto run = [&](auto e) {
+  with_elements(type, [&](auto e) {
     using E = decltype(e);
     shrink_one<E, kMostTogether>(reinterpret_cast<const typename E::T*>(a), rank, columns, x, out, next);
-  };
-  type == DType::f32 ? run(F32Elements()) : type == DType::f16 ? run(F16Elements()) : run(Bf16Elements());
+  });
 }
 
 void Expand(DType type, const std::byte* b, std::size_t b_stride, std::size_t rank, const float* t,
             std::size_t t_stride, std::size_t rows, std::size_t columns, float* y, std::size_t y_stride) {
-  const auto run = type == DType::f32   ? expand<F32Elements>
-                   : type == DType::f16 ? expand<F16Elements>
-                                        : expand<Bf16Elements>;
-  run(b, b_stride, rank, t, t_stride, rows, columns, y, y_stride);
+  with_elements(
+      type, [&](auto e) { expand<decltype(e)>(b, b_stride, rank, t, t_stride, rows, columns, y, y_stride); });
 }
 
 void ExpandTiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
                  float* y) {
-  const auto run = type == DType::f32   ? expand_tiles<F32Elements>
-                   : type == DType::f16 ? expand_tiles<F16Elements>
-                                        : expand_tiles<Bf16Elements>;
-  run(b, rank, t, columns, y);
+  with_elements(type, [&](auto e) { expand_tiles<decltype(e)>(b, rank, t, columns, y); });
 }
 
 }  // namespace HWY_NAMESPACE
