@@ -45,8 +45,8 @@ LoraEpilogue::Rows LoraEpilogue::half_rows(std::size_t row, std::size_t rows) co
   if constexpr (simd::kHasLoraHalf) {
     if (halves_.data) return halves_.from(row);
     thread_local Scratch memory;
-    const std::size_t stride = simd::half_row_bytes(k_);
-    auto* out = memory.get<std::byte>(rows * stride);
+    const std::size_t stride = simd::half_row_stride(k_);
+    auto* out = memory.get<std::byte>(simd::kHalfRowLead + rows * stride) + simd::kHalfRowLead;
     for (std::size_t i = 0; i < rows; ++i) {
       if (quantized_.data)
         simd::half_row_of_quantized(quantized_.from(row + i).data, k_, out + i * stride);

@@ -70,8 +70,8 @@ void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte
 
 std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k) {
   if (quantized(weight)) return k / 32 * sizeof(ActBlock);
-  const std::size_t half = multiplies_bf16() ? 4 * bf16_pairs(k) : multiplies_f16() ? half_row_bytes(k) : 0;
-  return k * sizeof(float) + half;
+  if (multiplies_f16()) return whole_lines(half_row_offset(k) + half_row_bytes(k));
+  return k * sizeof(float) + (multiplies_bf16() ? 4 * bf16_pairs(k) : 0);
 }
 
 bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept {
@@ -82,9 +82,8 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
   if (quantized(weight)) return quantize_row(x, k, out_row);
   std::memcpy(out_row, x, k * sizeof(float));
 #if defined(__x86_64__)
-  std::byte* half = out_row + k * sizeof(float);
-  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(half));
-  if (multiplies_f16()) half_row(x, k, half);
+  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(out_row + k * sizeof(float)));
+  if (multiplies_f16()) half_row(x, k, out_row + half_row_offset(k));
 #endif
 }
 

@@ -8,7 +8,7 @@ namespace metal_candle::simd {
 namespace {
 
 constexpr int kLanes = 32;
-constexpr std::size_t kRun = 128;  // products that a lane sums
+constexpr std::size_t kRun = 128;  // products in a sum of float16
 
 struct F16 {
   static MC_INLINE __m512h load(const std::uint16_t* p) { return _mm512_loadu_ph(p); }
@@ -42,13 +42,18 @@ MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
 
 MC_INLINE __m512 wide(__m512h x) { return _mm512_add_ps(low_half(x), high_half(x)); }
 
+// The sums of two lanes each of a and b, by turns.
+MC_INLINE __m512h pairs_of(__m512h a, __m512h b) {
+  const __m512i x = _mm512_castph_si512(a), y = _mm512_castph_si512(b);
+  return _mm512_add_ph(_mm512_castsi512_ph(_mm512_unpacklo_epi16(x, y)),
+                       _mm512_castsi512_ph(_mm512_unpackhi_epi16(x, y)));
+}
+
 /// The sums of four vectors, each in the same order.
-MC_INLINE __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
-  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-  const __m512 quarters = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+MC_INLINE __m128 sums_of(__m512h a, __m512h b, __m512h c, __m512h d) {
+  const __m512d ab = _mm512_castps_pd(wide(pairs_of(a, b))), cd = _mm512_castps_pd(wide(pairs_of(c, d)));
+  const __m512 quarters = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                                        _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
   const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps(quarters, 1));
   return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 }
@@ -57,8 +62,9 @@ MC_INLINE __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
 template <class W, int R, int J>
 MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const std::byte* x,
                             std::size_t x_stride, float* out, std::size_t out_stride) {
-  for (std::size_t begin = 0; begin < columns; begin += kRun * kLanes) {
-    const std::size_t end = columns - begin < kRun * kLanes ? columns : begin + kRun * kLanes;
+  constexpr std::size_t kStretch = kRun / 2 * kLanes;  // two lanes make a sum
+  for (std::size_t begin = 0; begin < columns; begin += kStretch) {
+    const std::size_t end = columns - begin < kStretch ? columns : begin + kStretch;
     __m512h sums[R][J];
     MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
         _mm512_setzero_ph();
@@ -80,10 +86,9 @@ MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const s
       float* to = out + static_cast<std::size_t>(r) * out_stride;
       MC_UNROLL for (int j = 0; j < J; j += 4) {
         const __mmask8 ranks = J < 4 ? (1u << J) - 1 : 0xf;
-        const __m512 none = _mm512_setzero_ps();
-        const __m128 sum =
-            sums_of(wide(sums[r][j]), J > 1 ? wide(sums[r][(j + 1) % J]) : none,
-                    J > 2 ? wide(sums[r][(j + 2) % J]) : none, J > 2 ? wide(sums[r][(j + 3) % J]) : none);
+        const __m512h none = _mm512_setzero_ph();
+        const __m128 sum = sums_of(sums[r][j], J > 1 ? sums[r][(j + 1) % J] : none,
+                                   J > 2 ? sums[r][(j + 2) % J] : none, J > 2 ? sums[r][(j + 3) % J] : none);
         const __m128 before = begin == 0 ? _mm_setzero_ps() : _mm_maskz_loadu_ps(ranks, to + j);
         _mm_mask_storeu_ps(to + j, ranks, _mm_fmadd_ps(sum, down, before));
       }
@@ -173,13 +178,14 @@ void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std:
 
 void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
   const auto* from = reinterpret_cast<const ActBlock*>(blocks);
-  std::uint32_t largest = 0;  // as integers, magnitudes order like floats, NaN above all
+  // As integers, magnitudes order like floats, NaN above all. What follows a scale is compared for nothing.
+  static_assert(sizeof(ActBlock) - offsetof(ActBlock, scale) == sizeof(__m128i));
+  __m128i most = _mm_setzero_si128();
   for (std::size_t b = 0; b < k / 32; ++b) {
-    std::uint32_t bits;
-    __builtin_memcpy(&bits, &from[b].scale, sizeof bits);
-    bits &= 0x7fffffffu;
-    largest = bits > largest ? bits : largest;
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(&from[b].scale));
+    most = _mm_max_epu32(most, _mm_and_si128(bits, _mm_set1_epi32(0x7fffffff)));
   }
+  const auto largest = static_cast<std::uint32_t>(_mm_cvtsi128_si32(most));
   constexpr std::uint32_t kInfinity = 0x7f800000u, kTimes128 = 7u << 23;  // a code is below 128
   const Scale scale = scale_for(largest < kInfinity ? largest + kTimes128 : kInfinity);
   __builtin_memcpy(out, &scale.down, sizeof scale.down);

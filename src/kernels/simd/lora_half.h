@@ -23,8 +23,8 @@ void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std:
 /// ActBlocks (linear_layout.h) of k values as a half row; a NaN scale makes values NaN.
 void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out);
 
-/// lora_shrink() for half rows `x_stride` bytes apart. Each of 32 lanes sums up to 128 products in float16,
-/// such sums in f32. Sums that leave float16's range are not finite.
+/// lora_shrink() for half rows `x_stride` bytes apart. Up to 128 products are summed in float16, two lanes of
+/// 64, and such sums in f32. Sums that leave float16's range are not finite.
 void lora_shrink_half(DType type, const std::byte* a, std::size_t rank, std::size_t columns,
                       const std::byte* x, std::size_t x_stride, std::size_t rows, float* out,
                       std::size_t out_stride);
