@@ -1,41 +1,20 @@
 #include "io/safetensors.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
-#include <optional>
 #include <set>
 
-#include "core/checked.h"
 #include "core/json.h"
 #include "io/fail.h"
 #include "io/quote.h"
+#include "io/safetensors_header.h"
 
 namespace metal_candle {
 namespace {
 
 // The reference implementation's own limit.
 constexpr std::uint64_t kLargestHeader = 100'000'000;
-constexpr std::string_view kMetadataKey = "__metadata__";
-
-struct NamedType {
-  std::string_view name;
-  DType dtype;
-};
-constexpr std::array<NamedType, 13> kTypes{{{"F32", DType::f32},
-                                            {"F16", DType::f16},
-                                            {"BF16", DType::bf16},
-                                            {"F64", DType::f64},
-                                            {"I8", DType::i8},
-                                            {"I16", DType::i16},
-                                            {"I32", DType::i32},
-                                            {"I64", DType::i64},
-                                            {"U8", DType::u8},
-                                            {"U16", DType::u16},
-                                            {"U32", DType::u32},
-                                            {"U64", DType::u64},
-                                            {"BOOL", DType::boolean}}};
 
 /// The JSON text of the header and, behind it, the data.
 struct Parts {
@@ -63,64 +42,7 @@ Parts split(std::span<const std::byte> bytes, std::string_view file) {
   return {header, rest.subspan(header.size())};
 }
 
-/// A field of a tensor's description that must be there.
-const Json& field(const Json& info, const char* key, std::string_view tensor, std::string_view file) {
-  const auto it = info.find(key);
-  if (it == info.end()) fail_tensor(file, tensor, "has no \"" + std::string(key) + "\" in the header");
-  return *it;
-}
-
-std::vector<std::uint64_t> read_integers(const Json& values, const char* key, std::string_view tensor,
-                                         std::string_view file) {
-  std::vector<std::uint64_t> out;
-  const auto is_size = [](const Json& value) { return value.is_number_unsigned(); };
-  if (!values.is_array() || !std::ranges::all_of(values, is_size)) {
-    fail_tensor(file, tensor, "needs a list of non-negative integers as \"" + std::string(key) + "\"");
-  }
-  for (const Json& value : values) out.push_back(value.get<std::uint64_t>());
-  return out;
-}
-
-struct Record {
-  StoredTensor tensor;
-  std::uint64_t begin = 0, end = 0;
-};
-
-Record read_record(const std::string& name, const Json& info, std::string_view file) {
-  if (!info.is_object()) fail_tensor(file, name, "is not described by a JSON object");
-  Record record;
-  record.tensor.name = name;
-  record.tensor.shape = read_integers(field(info, "shape", name, file), "shape", name, file);
-  const Json& dtype = field(info, "dtype", name, file);
-  if (!dtype.is_string()) fail_tensor(file, name, "needs a string as \"dtype\"");
-  const auto type = std::ranges::find(kTypes, dtype.get_ref<const std::string&>(), &NamedType::name);
-  if (type == kTypes.end()) {
-    fail_tensor(file, name,
-                "has dtype " + quote(dtype.get_ref<const std::string&>()) +
-                    ", which is not supported; use F32, F16, BF16, F64, I8 to I64, U8 to U64 or BOOL",
-                ErrorCode::unsupported);
-  }
-  record.tensor.dtype = type->dtype;
-  const auto offsets = read_integers(field(info, "data_offsets", name, file), "data_offsets", name, file);
-  if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    fail_tensor(file, name, "needs [begin, end] with begin <= end as \"data_offsets\"");
-  }
-  record.begin = offsets[0];
-  record.end = offsets[1];
-
-  std::optional<std::uint64_t> elements = 1;
-  for (const std::uint64_t n : record.tensor.shape) {
-    if (elements) elements = checked_mul(*elements, n);
-  }
-  const auto size = elements ? byte_size(type->dtype, *elements) : std::nullopt;
-  if (!size) fail_tensor(file, name, "has a shape whose size overflows 64 bits");
-  if (*size != record.end - record.begin) {
-    fail_tensor(file, name,
-                "takes " + std::to_string(*size) + " bytes by shape and dtype, but its offsets span " +
-                    std::to_string(record.end - record.begin));
-  }
-  return record;
-}
+using Record = SafetensorsHeader::Tensor;
 
 /// The format allows neither holes nor overlaps: tensors follow each other from 0 to the end of the data.
 void place(std::vector<Record>& records, std::span<const std::byte> data, std::string_view file) {
@@ -145,15 +67,6 @@ void place(std::vector<Record>& records, std::span<const std::byte> data, std::s
   }
 }
 
-void read_metadata(const Json& values, std::map<std::string, std::string>& out, std::string_view file) {
-  if (values.is_null()) return;  // MLX writes it when there is none, and the reference reads it
-  if (!values.is_object()) fail_file(file, "\"__metadata__\" is not a JSON object");
-  for (const auto& [key, value] : values.items()) {
-    if (!value.is_string()) fail_file(file, "\"__metadata__\" key " + quote(key) + " is not a string");
-    out.emplace(key, value.get<std::string>());
-  }
-}
-
 /// A shard lies beside its index: anything but a plain file name could reach out of the directory.
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." &&
@@ -173,19 +86,11 @@ bool looks_like_safetensors(std::span<const std::byte> bytes) noexcept {
 
 SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, std::string_view name) {
   const Parts parts = split(bytes, name);
-  // Three levels: the header, a tensor, its shape.
-  const Json header =
-      parse_json(parts.header, quote_path(name) + ": header", {.depth = 3, .unique_keys = true});
-  SafetensorsContent content;
-  std::vector<Record> records;
-  for (const auto& [key, value] : header.items()) {
-    if (key == kMetadataKey) {
-      read_metadata(value, content.metadata, name);
-    } else {
-      records.push_back(read_record(key, value, name));
-    }
-  }
+  SafetensorsHeader header = parse_safetensors_header(parts.header, name);
+  auto& records = header.tensors;
   place(records, parts.data, name);
+  SafetensorsContent content;
+  content.metadata = std::move(header.metadata);
   content.tensors.reserve(records.size());
   for (Record& record : records) content.tensors.push_back(std::move(record.tensor));
   return content;

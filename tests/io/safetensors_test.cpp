@@ -42,6 +42,17 @@ TEST(Safetensors, AcceptsNoTensorsAndAPaddedHeader) {
   EXPECT_EQ(parse_safetensors(padded, "padded").tensors.size(), 1u);
 }
 
+TEST(Safetensors, StepsOverKeysOfATensorThatNobodyReads) {
+  const auto content = parse_safetensors(
+      safetensors_bytes(R"({"t":{"x":[1,-1,1.5,"a",null,true],"shape":[2,4],"y":{"shape":9},"z":"F32",)"
+                        R"("dtype":"U8","data_offsets":[0,8]}})",
+                        8),
+      "more");
+  ASSERT_EQ(content.tensors.size(), 1u);
+  EXPECT_EQ(content.tensors[0].shape, (std::vector<std::uint64_t>{2, 4}));
+  EXPECT_EQ(content.tensors[0].dtype, DType::u8);
+}
+
 // Two shards and their index, as transformers' save_pretrained lays them out.
 struct Sharded {
   TempDir dir;
