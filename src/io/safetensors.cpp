@@ -87,12 +87,11 @@ bool looks_like_safetensors(std::span<const std::byte> bytes) noexcept {
 SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, std::string_view name) {
   const Parts parts = split(bytes, name);
   SafetensorsHeader header = parse_safetensors_header(parts.header, name);
-  auto& records = header.tensors;
-  place(records, parts.data, name);
+  place(header.tensors, parts.data, name);
   SafetensorsContent content;
   content.metadata = std::move(header.metadata);
-  content.tensors.reserve(records.size());
-  for (Record& record : records) content.tensors.push_back(std::move(record.tensor));
+  content.tensors.reserve(header.tensors.size());
+  for (Record& record : header.tensors) content.tensors.push_back(std::move(record.tensor));
   return content;
 }
 

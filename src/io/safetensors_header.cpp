@@ -33,8 +33,8 @@ constexpr std::array<NamedType, 13> kTypes{{{"F32", DType::f32},
                                             {"U64", DType::u64},
                                             {"BOOL", DType::boolean}}};
 
-// Levels: the header (1), a tensor or the metadata (2), a list (3). What is deeper or has another name is
-// stepped over.
+// Levels: the header (1), a tensor or the metadata (2), a list (3). Fields that nobody reads are stepped
+// over.
 class Reader final : public nlohmann::json_sax<Json> {
  public:
   explicit Reader(std::string_view file) : file_(file) {}
@@ -53,21 +53,17 @@ class Reader final : public nlohmann::json_sax<Json> {
       in_metadata_ = name == kMetadataKey;
       if (in_metadata_ && std::exchange(has_metadata_, true)) fail_twice(name);
       if (!in_metadata_) {
-        shape_.reset();
-        type_.reset();
-        offsets_.reset();
-        others_.clear();
+        fields_ = {};
         out_.tensors.emplace_back().tensor.name = std::move(name);
       }
     } else if (level_ == 2 && in_metadata_) {
       if (out_.metadata.contains(name)) fail_twice(name);
       metadata_key_ = std::move(name);
     } else if (level_ == 2) {
-      list_ = name == "shape" ? &shape_ : name == "data_offsets" ? &offsets_ : nullptr;
+      list_ = name == "shape" ? &fields_.shape : name == "data_offsets" ? &fields_.offsets : nullptr;
       in_type_ = name == "dtype";
-      list_key_ = list_ == &shape_ ? "shape" : "data_offsets";
-      if ((list_ && *list_) || (in_type_ && type_) || others_.contains(name)) fail_twice(name);
-      if (!list_ && !in_type_) others_.insert(std::move(name));
+      if ((list_ && *list_) || (in_type_ && fields_.type) || fields_.others.contains(name)) fail_twice(name);
+      if (!list_ && !in_type_) fields_.others.insert(std::move(name));
     }
     return true;
   }
@@ -100,7 +96,7 @@ class Reader final : public nlohmann::json_sax<Json> {
       return true;
     }
     if (level_ != 2 || !in_type_) return refuse_value();
-    type_ = std::move(value);
+    fields_.type = std::move(value);
     return true;
   }
   bool number_unsigned(std::uint64_t value) override {
@@ -122,6 +118,11 @@ class Reader final : public nlohmann::json_sax<Json> {
 
  private:
   using Integers = std::vector<std::uint64_t>;
+  struct Fields {
+    std::optional<Integers> shape, offsets;
+    std::optional<std::string> type;
+    std::set<std::string> others;  // keys that nobody reads
+  };
 
   const std::string& name() const { return out_.tensors.back().tensor.name; }
 
@@ -141,7 +142,8 @@ class Reader final : public nlohmann::json_sax<Json> {
     if (in_type_) fail_tensor(file_, name(), "needs a string as \"dtype\"");
     if (list_)
       fail_tensor(file_, name(),
-                  "needs a list of non-negative integers as \"" + std::string(list_key_) + "\"");
+                  "needs a list of non-negative integers as \"" +
+                      std::string(list_ == &fields_.shape ? "shape" : "data_offsets") + "\"");
     return true;
   }
 
@@ -150,22 +152,23 @@ class Reader final : public nlohmann::json_sax<Json> {
     const auto need = [&](bool has, const char* key) {
       if (!has) fail_tensor(file_, name(), "has no \"" + std::string(key) + "\" in the header");
     };
-    need(shape_.has_value(), "shape");
-    need(type_.has_value(), "dtype");
-    need(offsets_.has_value(), "data_offsets");
-    const auto type = std::ranges::find(kTypes, *type_, &NamedType::name);
+    need(fields_.shape.has_value(), "shape");
+    need(fields_.type.has_value(), "dtype");
+    need(fields_.offsets.has_value(), "data_offsets");
+    const Integers& offsets = *fields_.offsets;
+    const auto type = std::ranges::find(kTypes, *fields_.type, &NamedType::name);
     if (type == kTypes.end()) {
       fail_tensor(file_, name(),
-                  "has dtype " + quote(*type_) +
+                  "has dtype " + quote(*fields_.type) +
                       ", which is not supported; use F32, F16, BF16, F64, I8 to I64, U8 to U64 or BOOL",
                   ErrorCode::unsupported);
     }
-    if (offsets_->size() != 2 || (*offsets_)[0] > (*offsets_)[1])
+    if (offsets.size() != 2 || offsets[0] > offsets[1])
       fail_tensor(file_, name(), "needs [begin, end] with begin <= end as \"data_offsets\"");
     tensor.dtype = type->dtype;
-    tensor.shape = std::move(*shape_);
-    begin = (*offsets_)[0];
-    end = (*offsets_)[1];
+    tensor.shape = std::move(*fields_.shape);
+    begin = offsets[0];
+    end = offsets[1];
     std::optional<std::uint64_t> elements = 1;
     for (const std::uint64_t n : tensor.shape)
       if (elements) elements = checked_mul(*elements, n);
@@ -183,11 +186,8 @@ class Reader final : public nlohmann::json_sax<Json> {
   std::size_t level_ = 0;
   bool has_metadata_ = false, in_metadata_ = false, in_type_ = false;
   std::string metadata_key_;
-  std::optional<Integers> shape_, offsets_;
-  std::optional<std::string> type_;
-  std::optional<Integers>* list_ = nullptr;  // the one that is read
-  std::string_view list_key_;
-  std::set<std::string> others_;  // keys of a tensor that nobody reads
+  Fields fields_;                            // of the tensor that is read
+  std::optional<Integers>* list_ = nullptr;  // the one of them that is read
 };
 
 }  // namespace
