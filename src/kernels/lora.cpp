@@ -115,8 +115,8 @@ LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, 
       k_(k),
       memory_(memory),
       needs_base_(std::ranges::any_of(call.parts, needs_base)),
-      half_from_(simd::lora_multiplies_half() && !std::ranges::all_of(call.parts, is_f32) ? half_from
-                                                                                          : kNever) {}
+      products_(simd::lora_half()),
+      half_from_(products_ && !std::ranges::all_of(call.parts, is_f32) ? half_from : kNever) {}
 
 std::size_t LoraEpilogue::floats(const LoraCall& call) {
   std::size_t sum = 0;
@@ -125,7 +125,7 @@ std::size_t LoraEpilogue::floats(const LoraCall& call) {
 }
 
 bool LoraEpilogue::all_half(const LoraCall& call) {
-  return simd::lora_multiplies_half() && std::ranges::none_of(call.parts, [](const LoraPart& part) {
+  return simd::lora_half() && std::ranges::none_of(call.parts, [](const LoraPart& part) {
            return part.delta->rows || is_f32(part);
          });
 }

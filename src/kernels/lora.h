@@ -13,6 +13,9 @@
 #include "core/dtype.h"
 
 namespace metal_candle {
+namespace simd {
+struct LoraHalf;
+}
 
 /// Outputs in a tile of LoraDelta::b: those of a packed weight's tile.
 inline constexpr std::size_t kLoraTile = 32;
@@ -77,7 +80,7 @@ class LoraEpilogue {
   /// Working memory of a call, in floats.
   static std::size_t floats(const LoraCall& call);
 
-  /// Rows from here on multiply float16 where matrices have 16 bits and the target can: those of prompts
+  /// Rows from here on multiply 16 bits where matrices have so many and the target can: those of prompts
   /// whose layer does not multiply f32 either.
   static constexpr std::size_t kNever = static_cast<std::size_t>(-1);
 
@@ -125,7 +128,7 @@ class LoraEpilogue {
   Rows half_rows(std::size_t row, std::size_t rows) const;
   void shrink_half(DType type, const std::byte* a, std::size_t ranks, Rows x, std::size_t rows, float* out,
                    std::size_t stride) const;
-  static void reduced_to_half(float* t, std::size_t rows, std::size_t rank);
+  void reduced_to_half(float* t, std::size_t rows, std::size_t rank) const;
   void expand_half(const LoraDelta& delta, const float* t, std::size_t rows, std::size_t column,
                    std::size_t columns, float* y, std::size_t stride) const;
   void expand(const LoraPart& part, const float* t, std::size_t row, std::size_t rows, std::size_t column,
@@ -138,6 +141,7 @@ class LoraEpilogue {
   std::size_t k_;
   float* memory_;
   bool needs_base_;
+  const simd::LoraHalf* products_;  // of 16 bits, if the target has such
   std::size_t half_from_;
   Rows halves_, quantized_;
   std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()

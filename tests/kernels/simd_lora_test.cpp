@@ -134,22 +134,28 @@ TEST(SimdLora, ASingleRowGivesTheBitsOfSeveral) {
   });
 }
 
-// ---- float16 ---------------------------------------------------------------------------------------
+// ---- 16 bits ---------------------------------------------------------------------------------------
 
-std::vector<std::byte> half_rows(const std::vector<float>& x, std::size_t n) {
+// check(LoraHalf) on every target that has such products.
+template <class F>
+void on_every_half_target(const F& check) {
+  on_every_target([&] {
+    if (const LoraHalf* half = lora_half()) check(*half);
+  });
+}
+
+std::vector<std::byte> half_rows(const LoraHalf& half, const std::vector<float>& x, std::size_t n) {
   std::vector<std::byte> out(x.size() / n * half_row_bytes(n));
-  if constexpr (kHasLoraHalf)
-    for (std::size_t i = 0; i < x.size() / n; ++i) half_row(&x[i * n], n, &out[i * half_row_bytes(n)]);
+  for (std::size_t i = 0; i < x.size() / n; ++i) half.row(&x[i * n], n, &out[i * half_row_bytes(n)]);
   return out;
 }
 
-// Both operands and every product of order 1 move by 2^-11 of themselves; sums of up to 128, whose roundings
-// go either way, by less than that (linear_avx512_fp16.cpp).
-constexpr double kHalfTolerance = 0x1p-9;
+// Both operands and every product of order 1 move by 2^-11 (bf16: 2^-8) of themselves; sums of up to 128
+// float16, whose roundings go either way, by less than that (linear_avx512_fp16.cpp).
+double half_tolerance(const LoraHalf& half) { return half.type == DType::f16 ? 0x1p-9 : 0x1.01p-7; }
 
 TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
-  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
-  if constexpr (kHasLoraHalf)
+  on_every_half_target([](const LoraHalf& half) {
     for (const DType type : {DType::f16, DType::bf16})
       for (const std::size_t k : {1, 31, 32, 33, 576, 4896})
         for (const std::size_t rank : {1, 3, 8, 13})
@@ -158,8 +164,8 @@ TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
             auto x = normal_floats(rows * k, 2);
             for (float& v : x) v *= 1e5f;  // beyond float16 but for the row's scale
             std::vector<float> out(rows * (rank + 1), -7.0f);
-            lora_shrink_half(type, a.bytes.data(), rank, k, half_rows(x, k).data(), half_row_bytes(k), rows,
-                             out.data(), rank + 1);
+            half.shrink(type, a.bytes.data(), rank, k, half_rows(half, x, k).data(), half_row_bytes(k), rows,
+                        out.data(), rank + 1);
             for (std::size_t i = 0; i < rows; ++i) {
               for (std::size_t j = 0; j < rank; ++j) {
                 double want = 0, size = 0;
@@ -168,53 +174,55 @@ TEST(SimdLoraHalf, ShrinkOfEveryRemainder) {
                   want += product;
                   size += std::fabs(product);
                 }
-                ASSERT_NEAR(out[i * (rank + 1) + j], want, kHalfTolerance * size)
+                ASSERT_NEAR(out[i * (rank + 1) + j], want, half_tolerance(half) * size)
                     << name(type) << " k " << k << " rank " << rank << " rows " << rows;
               }
               ASSERT_EQ(out[i * (rank + 1) + rank], -7.0f) << "wrote beyond the rank";
             }
           }
+  });
 }
 
-void values_of(const std::vector<std::byte>& half_row, std::vector<float>& out) {
+void values_of(DType type, const std::vector<std::byte>& half_row, std::vector<float>& out) {
   float down;
   std::memcpy(&down, half_row.data(), sizeof down);
-  dequantize(DType::f16, half_row.data() + sizeof down, out.data(), out.size());
+  dequantize(type, half_row.data() + sizeof down, out.data(), out.size());
   for (float& v : out) v *= down;
 }
 
-// What a row of int8 holds, to 2^-10 of each value: the factor is rounded to float16, and so is the product.
-// A factor also counts in 2^-24 at best, times 127, where the row's largest value is 8 or more: 2^-21 of
-// that.
+// What a row of int8 holds. f16: to 2^-10 of each value, for the factor is rounded, and so is the product; a
+// factor also counts in 2^-24 at best, times 127, where the row's largest value is 8 or more: 2^-21 of that.
+// bf16: to 2^-8; subnormals are zero.
 TEST(SimdLoraHalf, RowsOfQuantizedBlocks) {
-  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
-  if constexpr (kHasLoraHalf)
+  on_every_half_target([](const LoraHalf& half) {
+    const bool f16 = half.type == DType::f16;
     for (const float size : {1e-36f, 1e-30f, 1.0f, 3e4f, 1e35f})
       for (const std::size_t k : {32, 96, 4896}) {
         auto x = normal_floats(k, 2);
         for (std::size_t i = 0; i < k; ++i) x[i] *= size * (i / 32 % 3 == 1 ? 1e-4f : 1.0f);
-        std::vector<std::byte> blocks(k / 32 * sizeof(ActBlock)), half(half_row_bytes(k));
+        std::vector<std::byte> blocks(k / 32 * sizeof(ActBlock)), row(half_row_bytes(k));
         quantize_row(x.data(), k, blocks.data());
         std::vector<float> rest(k), got(k);
         quantization_residual(x.data(), k, blocks.data(), rest.data());
-        half_row_of_quantized(blocks.data(), k, half.data());
-        values_of(half, got);
+        half.row_of_quantized(blocks.data(), k, row.data());
+        values_of(half.type, row, got);
         const float largest = std::fabs(
             *std::ranges::max_element(x, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+        const float relative = f16 ? 0x1p-10f : 0x1p-8f, absolute = f16 ? 0x1p-21f * largest : 0x1p-126f;
         for (std::size_t i = 0; i < k; ++i)
-          ASSERT_NEAR(got[i], x[i] - rest[i], 0x1p-10f * std::fabs(x[i] - rest[i]) + 0x1p-21f * largest)
+          ASSERT_NEAR(got[i], x[i] - rest[i], relative * std::fabs(x[i] - rest[i]) + absolute)
               << "size " << size << " k " << k << " at " << i;
         x[k - 1] = std::nanf("");
         quantize_row(x.data(), k, blocks.data());
-        half_row_of_quantized(blocks.data(), k, half.data());
-        values_of(half, got);
+        half.row_of_quantized(blocks.data(), k, row.data());
+        values_of(half.type, row, got);
         EXPECT_TRUE(std::isnan(got[k - 1]));
       }
+  });
 }
 
 TEST(SimdLoraHalf, ExpandOfEveryRemainder) {
-  if (!lora_multiplies_half()) GTEST_SKIP() << "no float16 products here";
-  if constexpr (kHasLoraHalf)
+  on_every_half_target([](const LoraHalf& half) {
     for (const DType type : {DType::f16, DType::bf16})
       for (const std::size_t rank : {1, 4, 64, 129, 300})
         for (const std::size_t rows : {1, 3, 16, 21}) {
@@ -226,8 +234,8 @@ TEST(SimdLoraHalf, ExpandOfEveryRemainder) {
           }
           const auto t = normal_floats(rows * rank, 4), before = normal_floats(rows * 35, 5);
           auto y = before;
-          lora_expand_half(type, b.bytes.data(), rank, half_rows(t, rank).data(), half_row_bytes(rank), rows,
-                           y.data(), 35);
+          half.expand(type, b.bytes.data(), rank, half_rows(half, t, rank).data(), half_row_bytes(rank), rows,
+                      y.data(), 35);
           for (std::size_t i = 0; i < rows; ++i)
             for (std::size_t c = 0; c < 35; ++c) {
               double want = before[i * 35 + c], size = std::fabs(want);
@@ -236,10 +244,27 @@ TEST(SimdLoraHalf, ExpandOfEveryRemainder) {
                 want += product;
                 size += std::fabs(product);
               }
-              ASSERT_NEAR(y[i * 35 + c], want, c < 32 ? kHalfTolerance * size : 0.0)
+              ASSERT_NEAR(y[i * 35 + c], want, c < 32 ? half_tolerance(half) * size : 0.0)
                   << name(type) << " rank " << rank << " rows " << rows << " column " << c;
             }
         }
+  });
+}
+
+// The other type's matrices convert to what a target multiplies, those of its own stay.
+TEST(SimdLoraHalf, MatricesOfTheOtherType) {
+  on_every_half_target([](const LoraHalf& half) {
+    for (const DType type : {DType::f16, DType::bf16})
+      for (const std::size_t count : {1, 31, 32, 100}) {
+        const Matrix m = random_matrix(type, count, 6);
+        std::vector<std::uint16_t> got(count + 1, 7), want(count);
+        half.matrix(type, m.bytes.data(), count, got.data());
+        (half.type == DType::f16 ? f32_to_f16 : f32_to_bf16)(m.values.data(), count, want.data());
+        EXPECT_EQ(got.back(), 7) << "wrote beyond the matrix";
+        got.pop_back();
+        EXPECT_EQ(got, want) << name(type) << " count " << count;
+      }
+  });
 }
 
 }  // namespace

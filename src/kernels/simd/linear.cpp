@@ -70,8 +70,8 @@ void half_tile(DType type, std::size_t k, const std::byte* tile, const std::byte
 
 std::size_t activation_row_bytes(const WeightFormat& weight, std::size_t k) {
   if (quantized(weight)) return k / 32 * sizeof(ActBlock);
-  if (multiplies_f16()) return whole_lines(half_row_offset(k) + half_row_bytes(k));
-  return k * sizeof(float) + (multiplies_bf16() ? 4 * bf16_pairs(k) : 0);
+  const bool halves = multiplies_f16() || multiplies_bf16();
+  return halves ? whole_lines(half_row_offset(k) + half_row_bytes(k)) : k * sizeof(float);
 }
 
 bool same_activations(const WeightFormat& a, const WeightFormat& b) noexcept {
@@ -82,7 +82,7 @@ void prepare_activations(const WeightFormat& weight, const float* x, std::size_t
   if (quantized(weight)) return quantize_row(x, k, out_row);
   std::memcpy(out_row, x, k * sizeof(float));
 #if defined(__x86_64__)
-  if (multiplies_bf16()) bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(out_row + k * sizeof(float)));
+  if (multiplies_bf16()) bf16_row(x, k, out_row + half_row_offset(k));
   if (multiplies_f16()) half_row(x, k, out_row + half_row_offset(k));
 #endif
 }
@@ -101,14 +101,13 @@ void linear_tile(const WeightFormat& weight, std::size_t k, const std::byte* til
   }
 #if defined(__x86_64__)
   if (products == DenseProducts::half && multiplies_bf16()) {
+    const std::uint8_t* halves = bytes(acts) + half_row_offset(k) + sizeof(float);
     if (weight.type != DType::bf16 && rows >= kBf16ExpandRows) {
       std::uint8_t* rounded = scratch(128 * bf16_pairs(k));
       bf16_expand(weight.type, k, bytes(tile), rounded);
-      return bf16_product(DType::bf16, k, rounded, bytes(acts) + k * sizeof(float), acts_stride, rows, out,
-                          out_stride);
+      return bf16_product(DType::bf16, k, rounded, halves, acts_stride, rows, out, out_stride);
     }
-    return bf16_product(weight.type, k, bytes(tile), bytes(acts) + k * sizeof(float), acts_stride, rows, out,
-                        out_stride);
+    return bf16_product(weight.type, k, bytes(tile), halves, acts_stride, rows, out, out_stride);
   }
   if (products == DenseProducts::half && multiplies_f16() && weight.type != DType::f32) {
     const std::byte* half = acts + half_row_offset(k);

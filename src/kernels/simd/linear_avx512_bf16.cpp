@@ -96,6 +96,12 @@ void bf16_activations(const float* x, std::size_t k, std::uint8_t* out) {
   }
 }
 
+void bf16_row(const float* x, std::size_t k, std::byte* out) {
+  const float down = 1;
+  __builtin_memcpy(out, &down, sizeof down);
+  bf16_activations(x, k, reinterpret_cast<std::uint8_t*>(out + sizeof down));
+}
+
 void bf16_expand(DType type, std::size_t k, const std::uint8_t* tile, std::uint8_t* out) {
   type == DType::f32 ? expand<DType::f32>(k, tile, out) : expand<DType::f16>(k, tile, out);
 }

@@ -13,6 +13,8 @@ constexpr std::size_t bf16_pairs(std::size_t k) { return (k + 1) / 2; }
 
 /// x[k], rounded to nearest even, as bf16_pairs(k) pairs.
 void bf16_activations(const float* x, std::size_t k, std::uint8_t* out);
+/// The same after a 1: a half row (linear_half.h) of bf16.
+void bf16_row(const float* x, std::size_t k, std::byte* out);
 
 /// A packed f32 or f16 tile as a bf16 one, rounded to nearest even: pays from kBf16ExpandRows rows on.
 inline constexpr std::size_t kBf16ExpandRows = 24;

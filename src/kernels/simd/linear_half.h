@@ -17,9 +17,10 @@ inline constexpr float kHalfDown = 16;
 /// out[i] = x[i] / kHalfDown, rounded to float16.
 void half_activations(const float* x, std::size_t n, std::uint16_t* out);
 
-/// A half row: a float, then n float16. x is the product: float16 times the float, a power of two that brings
-/// the largest float16 into [8, 16), so that sums of 128 products with weights below 32 are finite; 1 where
-/// x holds NaN or infinity; what lies below 2^-119 is scaled as that would be.
+/// A half row: a float, then n values of 16 bits, padded to pairs. x is the product of a value and the float.
+/// bf16: that is 1 (linear_bf16.h). f16: a power of two that brings the largest value into [8, 16), so that
+/// sums of 128 products with weights below 32 are finite; 1 where x holds NaN or infinity; what lies below
+/// 2^-119 is scaled as that would be.
 constexpr std::size_t half_row_bytes(std::size_t n) {
   return sizeof(float) + (n + 1) / 2 * 2 * sizeof(std::uint16_t);
 }

@@ -254,7 +254,13 @@ HWY_EXPORT(ShrinkOne);
 HWY_EXPORT(Expand);
 HWY_EXPORT(ExpandTiles);
 
-bool lora_multiplies_half() noexcept { return kHasLoraHalf && active_target() == SimdTarget::avx512_fp16; }
+const LoraHalf* lora_half() noexcept {
+#if defined(__x86_64__)
+  if (active_target() == SimdTarget::avx512_bf16) return &kLoraAvx512Bf16;
+  if (active_target() == SimdTarget::avx512_fp16) return &kLoraAvx512Fp16;
+#endif
+  return nullptr;
+}
 
 bool lora_supports(DType type) noexcept {
   return type == DType::f32 || type == DType::f16 || type == DType::bf16;

@@ -105,8 +105,8 @@ MC_INLINE void shrink_ranks(const std::uint16_t* a, std::size_t rank, std::size_
 }
 
 template <class W>
-void shrink(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
-            std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
+void shrink_as(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
+               std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
   constexpr int R = 6;
   for (; rows >= R; rows -= R, x += R * x_stride, out += R * out_stride)
     shrink_ranks<W, R, 4>(a, rank, columns, x, x_stride, out, out_stride);
@@ -159,15 +159,13 @@ void expand_run(const std::uint16_t* b, std::size_t first, std::size_t rank, con
 }
 
 template <class W>
-void expand(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
-            std::size_t rows, float* y, std::size_t y_stride) {
+void expand_as(const std::uint16_t* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
+               std::size_t rows, float* y, std::size_t y_stride) {
   for (std::size_t first = 0; first < rank; first += kRun)
     expand_run<W, 16>(b, first, rank - first < kRun ? rank - first : kRun, t, t_stride, rows, y, y_stride);
 }
 
-}  // namespace
-
-void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std::uint16_t* out) {
+void matrix(DType type, const std::byte* from, std::size_t count, std::uint16_t* out) {
   const auto* words = reinterpret_cast<const std::uint16_t*>(from);
   for (std::size_t i = 0; i < count; i += kLanes) {
     const __mmask32 lanes = first_words(count - i);
@@ -176,7 +174,7 @@ void lora_half_matrix(DType type, const std::byte* from, std::size_t count, std:
   }
 }
 
-void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
+void row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
   const auto* from = reinterpret_cast<const ActBlock*>(blocks);
   // As integers, magnitudes order like floats, NaN above all. What follows a scale is compared for nothing.
   static_assert(sizeof(ActBlock) - offsetof(ActBlock, scale) == sizeof(__m128i));
@@ -198,18 +196,21 @@ void half_row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* ou
   }
 }
 
-void lora_shrink_half(DType type, const std::byte* a, std::size_t rank, std::size_t columns,
-                      const std::byte* x, std::size_t x_stride, std::size_t rows, float* out,
-                      std::size_t out_stride) {
+void shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const std::byte* x,
+            std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
   const auto* words = reinterpret_cast<const std::uint16_t*>(a);
-  (type == DType::bf16 ? shrink<Bf16> : shrink<F16>)(words, rank, columns, x, x_stride, rows, out,
-                                                     out_stride);
+  (type == DType::bf16 ? shrink_as<Bf16> : shrink_as<F16>)(words, rank, columns, x, x_stride, rows, out,
+                                                           out_stride);
 }
 
-void lora_expand_half(DType type, const std::byte* b, std::size_t rank, const std::byte* t,
-                      std::size_t t_stride, std::size_t rows, float* y, std::size_t y_stride) {
+void expand(DType type, const std::byte* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
+            std::size_t rows, float* y, std::size_t y_stride) {
   const auto* words = reinterpret_cast<const std::uint16_t*>(b);
-  (type == DType::bf16 ? expand<Bf16> : expand<F16>)(words, rank, t, t_stride, rows, y, y_stride);
+  (type == DType::bf16 ? expand_as<Bf16> : expand_as<F16>)(words, rank, t, t_stride, rows, y, y_stride);
 }
+
+}  // namespace
+
+const LoraHalf kLoraAvx512Fp16{DType::f16, matrix, half_row, row_of_quantized, shrink, expand};
 
 }  // namespace metal_candle::simd
