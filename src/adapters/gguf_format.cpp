@@ -80,7 +80,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
   }
   if (list.empty()) throw Error(ErrorCode::malformed_file, file + ": holds no tensors");
   const std::string architecture(metadata.required_string("general.architecture"));
-  auto weights = LoraWeights::build(std::move(list), file, gguf_rotary(architecture));
+  auto weights = LoraWeights::build(std::move(list), file, gguf_rotary(architecture), {}, gguf.files());
   const std::string base(metadata.optional_string("general.base_model.0.name").value_or(""));
   return {"gguf", base, std::move(weights), nullptr, architecture};
 }

@@ -39,8 +39,8 @@ std::string shape_text(const StoredTensor& t) {
 // free.
 class LoraBuilder {
  public:
-  LoraBuilder(std::vector<LoraSource> sources, const std::string& file)
-      : sources_(std::move(sources)), file_(file), out_(new LoraWeights) {
+  LoraBuilder(std::vector<LoraSource> sources, const std::string& file, std::span<const MappedFile> mapped)
+      : sources_(std::move(sources)), file_(file), mapped_(mapped), out_(new LoraWeights) {
     std::ranges::sort(sources_, {}, &LoraSource::id);
   }
 
@@ -203,15 +203,14 @@ class LoraBuilder {
       const std::byte* source = elements(t, type);
       if (transposed) {
         auto* work = work_.get<std::byte>(bytes);
-        (element == 2 ? simd::transpose_16 : simd::transpose_32)(source, rows, columns, work, 1);
+        (element == 2 ? simd::transpose_16 : simd::transpose_32)(copy_of(source, bytes), rows, columns, work,
+                                                                 1);
         emit(t, type, work, bytes);
         return out;
       }
-      auto* work = work_.get<std::byte>(kChunk);
       for (std::size_t i = 0; i < bytes; i += kChunk) {
         const std::size_t n = std::min(kChunk, bytes - i);
-        std::memcpy(work, source + i, n);
-        emit(t, type, work, n);
+        emit(t, type, copy_of(source + i, n), n);
       }
       return out;
     }
@@ -227,13 +226,7 @@ class LoraBuilder {
       auto* work = work_.get<std::byte>(lora_b_elements(rank, most) * element);
       for (std::size_t c = 0; c < n; c += most) {
         const std::size_t some = std::min(most, n - c);
-        const std::byte* from = source + c * row;
-        if (!rank_first) {  // in one go: transposing looks at many places at once
-          auto* copy = copy_.get<std::byte>(most * row);
-          std::memcpy(copy, from, some * row);
-          from = copy;
-        }
-        lora_pack_b(type, from, rank_first, rank, some, work);
+        lora_pack_b(type, copy_of(source + c * row, some * row), rank_first, rank, some, work);
         emit(t, type, work, lora_b_elements(rank, some) * element);
       }
       return out;
@@ -247,6 +240,20 @@ class LoraBuilder {
       return reinterpret_cast<const std::byte*>(widened_.data());
     }
 
+    // `bytes` of elements() in memory of our own: read in one go, for transposing looks at many places at
+    // once. Valid until the next call.
+    const std::byte* copy_of(const std::byte* data, std::size_t bytes) {
+      auto* copy = copy_.get<std::byte>(bytes);
+      const auto file = std::ranges::find_if(builder_.mapped_, [&](const MappedFile& f) {
+        return f.contains({data, bytes});
+      });
+      if (file != builder_.mapped_.end())
+        file->read({data, bytes}, copy);
+      else
+        std::memcpy(copy, data, bytes);
+      return copy;
+    }
+
     std::span<const float> floats(const StoredTensor& t, std::size_t n) {
       const auto* out = reinterpret_cast<const float*>(next_);
       widened_.resize(n);
@@ -256,8 +263,8 @@ class LoraBuilder {
     }
 
     // Checks, hashes and stores what comes next. `data` is not the file, which may change between two looks;
-    // it is read while it is in the L1 cache, and what is stored bypasses the caches: fetching lines only to
-    // overwrite them takes a third of the time of a load.
+    // it is looked at while it is in the L1 cache, and what is stored bypasses the caches: fetching lines
+    // only to overwrite them takes a third of the time of a load.
     void emit(const StoredTensor& t, DType type, const std::byte* data, std::size_t bytes) {
       for (std::size_t i = 0; i < bytes; i += kChunk) {
         const std::size_t n = std::min(kChunk, bytes - i);
@@ -279,13 +286,14 @@ class LoraBuilder {
 
   std::vector<LoraSource> sources_;
   const std::string& file_;
+  std::span<const MappedFile> mapped_;
   std::shared_ptr<LoraWeights> out_;
 };
 
 std::shared_ptr<const LoraWeights> LoraWeights::build(std::vector<LoraSource> sources,
                                                       const std::string& file, RotaryOrder rotary,
-                                                      ModuleNames names) {
-  return LoraBuilder(std::move(sources), file).build(rotary, std::move(names));
+                                                      ModuleNames names, std::span<const MappedFile> mapped) {
+  return LoraBuilder(std::move(sources), file, mapped).build(rotary, std::move(names));
 }
 
 const LoraModule* LoraWeights::find(WeightId id) const noexcept {

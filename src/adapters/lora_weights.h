@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "adapters/delta_places.h"
+#include "io/mapped_file.h"
 #include "io/module_names.h"
 #include "io/stored_tensor.h"
 #include "kernels/lora.h"
@@ -62,12 +63,14 @@ enum class RotaryOrder { halves, interleaved };
 /// Immutable; shared by all requests that use it.
 class LoraWeights {
  public:
-  /// Copies, checks and hashes. `file` names the source in messages; `rotary`: how q's and k's outputs stand.
+  /// Copies, checks and hashes. `file` names the source in messages; `rotary`: how q's and k's outputs stand;
+  /// `mapped`: files that tensors may lie in, which are read rather than their pages touched.
   /// Throws Error(malformed_file) naming the tensor if ranks disagree, a shape is no matrix or a value is not
   /// finite; Error(unsupported) for an element type that is no float.
   static std::shared_ptr<const LoraWeights> build(std::vector<LoraSource> sources, const std::string& file,
                                                   RotaryOrder rotary = RotaryOrder::halves,
-                                                  ModuleNames names = {});
+                                                  ModuleNames names = {},
+                                                  std::span<const MappedFile> mapped = {});
 
   std::span<const LoraModule> modules() const noexcept { return modules_; }
   /// What a model must know of them, by id, in few bytes: a load leaves the modules in no cache.

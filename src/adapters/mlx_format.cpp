@@ -117,7 +117,7 @@ AdapterFile read_mlx(const std::filesystem::path& directory) {
                " where adapter_config.json says " + std::to_string(config.rank));
     list.push_back(std::move(s));
   }
-  auto weights = LoraWeights::build(std::move(list), file);
+  auto weights = LoraWeights::build(std::move(list), file, RotaryOrder::halves, {}, tensors.files());
   // Without keys mlx-lm adapts what the model's class says: then what is stored is what is meant.
   const ModuleTable named(*weights, [config, weights](WeightId id) {
     const bool of_model = id.role == WeightRole::embedding || id.role == WeightRole::lm_head;

@@ -169,7 +169,7 @@ AdapterFile read_peft(const std::filesystem::path& directory) {
   const ModuleNames names = names_of(named_tensors, *config);
   PeftReader reader(*config, names, file);
   for (const NamedTensor& t : named_tensors) reader.add(t);
-  auto weights = LoraWeights::build(reader.finish(), file, RotaryOrder::halves, names);
+  auto weights = LoraWeights::build(reader.finish(), file, RotaryOrder::halves, names, tensors.files());
   const ModuleTable table(*weights, [config, names](WeightId id) { return targets(*config, names, id); });
   return {"peft", config->base_model(), std::move(weights),
           [table](std::uint32_t layer, std::uint32_t) { return table(layer); }};

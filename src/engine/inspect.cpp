@@ -74,9 +74,8 @@ void add_sizes(const Checkpoint& checkpoint, ModelInfo& info) {
 }
 
 std::uint64_t bytes_on_disk(const WeightStore& store) {
-  if (const GgufFile* gguf = store.gguf()) return gguf->mapping()->bytes().size();
   std::uint64_t sum = 0;
-  for (const MappedFile& file : store.safetensors()->files()) sum += file.bytes().size();
+  for (const MappedFile& file : store.files()) sum += file.bytes().size();
   return sum;
 }
 

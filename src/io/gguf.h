@@ -43,8 +43,10 @@ class GgufFile {
   /// Null if there is no such tensor.
   const StoredTensor* find(std::string_view tensor) const noexcept;
 
-  /// The mapping, or null if the file was parsed from memory.
-  const MappedFile* mapping() const noexcept { return mapping_ ? &*mapping_ : nullptr; }
+  /// The open file; none if it was parsed from memory.
+  std::span<const MappedFile> files() const noexcept {
+    return mapping_ ? std::span<const MappedFile>(&*mapping_, 1) : std::span<const MappedFile>();
+  }
 
  private:
   GgufFile() = default;

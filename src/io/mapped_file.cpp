@@ -31,13 +31,6 @@ namespace {
        std::string("cannot ") + action + ": " + std::generic_category().message(error));
 }
 
-struct Descriptor {
-  int value;
-  ~Descriptor() {
-    if (value >= 0) ::close(value);
-  }
-};
-
 std::uintptr_t page_size() noexcept {
   static const auto size = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   return size;
@@ -47,26 +40,31 @@ std::uintptr_t address(const std::byte* p) noexcept { return reinterpret_cast<st
 
 }  // namespace
 
+FileDescriptor::~FileDescriptor() {
+  if (value_ >= 0) ::close(value_);
+}
+
 MappedFile MappedFile::open(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a named pipe must not wait for a writer; it means nothing for a regular file.
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (file.value < 0) fail_errno(path, "open");
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) fail_errno(path, "open");
   struct stat info {};
-  if (::fstat(file.value, &info) != 0) fail_errno(path, "stat");
+  if (::fstat(file.get(), &info) != 0) fail_errno(path, "stat");
   if (S_ISDIR(info.st_mode)) fail(ErrorCode::invalid_argument, path, "is a directory; give a file inside it");
   if (!S_ISREG(info.st_mode)) fail(ErrorCode::invalid_argument, path, "is not a regular file");
   if (info.st_size == 0) fail(ErrorCode::malformed_file, path, "is empty; download or write it again");
   const auto size = static_cast<std::size_t>(info.st_size);
-  void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.value, 0);
+  void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (memory == MAP_FAILED) fail_errno(path, "map");
-  return MappedFile(path, {static_cast<const std::byte*>(memory), size});
+  return MappedFile(path, std::move(file), {static_cast<const std::byte*>(memory), size});
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)), file_(std::move(other.file_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(file_, other.file_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
@@ -79,6 +77,20 @@ bool MappedFile::contains(std::span<const std::byte> part) const noexcept {
   const std::uintptr_t begin = address(bytes_.data());
   const std::uintptr_t first = address(part.data());
   return first >= begin && first - begin <= bytes_.size() && part.size() <= bytes_.size() - (first - begin);
+}
+
+void MappedFile::read(std::span<const std::byte> part, std::byte* to) const {
+  if (!contains(part)) fail(ErrorCode::invalid_argument, path_, "a part that is not in it cannot be read");
+  auto offset = static_cast<::off_t>(part.data() - bytes_.data());
+  for (std::size_t left = part.size(); left > 0;) {
+    const ::ssize_t got = ::pread(file_.get(), to, left, offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno(path_, "read");
+    if (got == 0) fail(ErrorCode::io_error, path_, "has become shorter while it was read");
+    to += got;
+    offset += got;
+    left -= static_cast<std::size_t>(got);
+  }
 }
 
 void MappedFile::release(std::span<const std::byte> part) const noexcept {

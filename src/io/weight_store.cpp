@@ -35,6 +35,10 @@ WeightStore WeightStore::open(const std::filesystem::path& path) {
                   ": is neither GGUF nor safetensors; give a .gguf or .safetensors file, or a directory");
 }
 
+std::span<const MappedFile> WeightStore::files() const noexcept {
+  return std::visit([](const auto& model) { return model.files(); }, files_);
+}
+
 std::span<const StoredTensor> WeightStore::tensors() const noexcept {
   return std::visit([](const auto& file) { return file.tensors(); }, files_);
 }
@@ -71,11 +75,9 @@ void WeightStore::will_need(const StoredTensor& tensor) const noexcept {
 }
 
 const MappedFile* WeightStore::mapping_of(const StoredTensor& tensor) const noexcept {
-  if (const GgufFile* file = gguf()) return file->mapping();
-  for (const MappedFile& file : safetensors()->files()) {
-    if (file.contains(tensor.data)) return &file;
-  }
-  return nullptr;
+  const auto found =
+      std::ranges::find_if(files(), [&](const MappedFile& file) { return file.contains(tensor.data); });
+  return found != files().end() ? &*found : nullptr;
 }
 
 }  // namespace metal_candle

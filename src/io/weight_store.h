@@ -26,6 +26,7 @@ class WeightStore {
   /// The path given to open().
   const std::filesystem::path& path() const noexcept { return path_; }
 
+  std::span<const MappedFile> files() const noexcept;
   std::span<const StoredTensor> tensors() const noexcept;
   std::vector<std::string_view> names() const;
   /// Null if there is no such tensor.

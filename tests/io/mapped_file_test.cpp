@@ -47,6 +47,30 @@ TEST(MappedFile, ReadsTheWholeFile) {
   EXPECT_TRUE(std::ranges::equal(file.bytes(), test::as_bytes(content)));
 }
 
+TEST(MappedFile, ReadsAPartWithoutItsPages) {
+  const TempDir dir;
+  const std::string content = pattern(1 << 20);
+  const MappedFile file = MappedFile::open(dir.write("file", content));
+  std::vector<std::byte> part(300'000);
+  file.read(file.bytes().subspan(5000, part.size()), part.data());
+  EXPECT_TRUE(std::ranges::equal(part, test::as_bytes(content).subspan(5000, part.size())));
+  EXPECT_EQ(resident_kib(file.bytes().data()), 0u);
+  EXPECT_MC_ERROR(file.read(part, part.data()), ErrorCode::invalid_argument, "not in it");
+}
+
+TEST(MappedFile, ReadingWhatIsGoneIsAnError) {
+  const TempDir dir;
+  const auto path = dir.write("file", pattern(100'000));
+  MappedFile file = MappedFile::open(path);
+  std::filesystem::resize_file(path, 50'000);
+  const MappedFile moved = std::move(file);
+  std::vector<std::byte> part(20'000);
+  moved.read(moved.bytes().first(part.size()), part.data());
+  EXPECT_EQ(part[7], static_cast<std::byte>(pattern(8)[7]));
+  EXPECT_MC_ERROR(moved.read(moved.bytes().subspan(40'000, part.size()), part.data()), ErrorCode::io_error,
+                  "shorter");
+}
+
 TEST(MappedFile, MovesItsMapping) {
   const TempDir dir;
   MappedFile a = MappedFile::open(dir.write("a", "first"));
