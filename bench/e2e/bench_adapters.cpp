@@ -24,8 +24,8 @@ namespace {
 namespace mc = metal_candle;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRounds = 7;
-constexpr std::uint32_t kTokens = 16;  // decoded in a round
+constexpr int kRounds = 15;
+constexpr std::uint32_t kTokens = 32;  // decoded in a round
 constexpr const char* kRanks[] = {"r8", "r32", "r64"};
 
 template <typename F>

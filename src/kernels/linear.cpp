@@ -51,7 +51,7 @@ bool all_integer(const LinearSpec& spec) {
          });
 }
 
-// The first row whose adapters may multiply float16: where the weights do, or int8.
+// The first row whose adapters may multiply 16 bits: where the weights do, or int8.
 std::size_t half_from(const Job& job) {
   const auto exact = [](const Segment& s) { return s.format.bits == 0 && s.format.type == DType::f32; };
   return std::ranges::any_of(job.spec.weight->segments(), exact) ? LoraEpilogue::kNever : job.exact_rows;
@@ -225,7 +225,7 @@ void for_tiles(const Job& job, std::size_t begin, std::size_t end, std::size_t m
 }
 
 // Tiles that a single row multiplies before B of their adapters is read in one go.
-constexpr std::size_t kStretch = 16;
+constexpr std::size_t kStretch = 128;
 
 // Decoding: each thread normalises and quantizes the one row for itself (cheaper than a barrier) and streams
 // its own contiguous share of the weight.
@@ -233,8 +233,9 @@ void run_single(const Job& job) {
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
   thread_local Scratch shared;
-  float* reduced = job.lora ? shared.get<float>(LoraEpilogue::floats(*job.lora)) : nullptr;
-  std::atomic<unsigned> shrunk{0};  // threads that are done with their share of x·Aᵀ
+  const std::size_t reduced = job.lora ? LoraEpilogue::floats(*job.lora) : 0;
+  const unsigned threads = job.lora ? pool.size() : 0;
+  const LoraShares shares(shared.get<std::byte>(LoraShares::bytes(reduced, threads)), reduced, threads);
   pool.run([&](unsigned thread) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);
@@ -242,7 +243,9 @@ void run_single(const Job& job) {
     const std::size_t first = tiles * thread / pool.size(), last = tiles * (thread + 1) / pool.size();
     std::optional<LoraEpilogue> lora;
     if (job.lora) {
-      lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), reduced, half_from(job));
+      thread_local Scratch lora_memory;
+      lora.emplace(*job.lora, job.spec.norm ? normed : job.x, job.k(), lora_memory.get<float>(reduced),
+                   half_from(job));
       if (all_integer(job.spec)) lora->use_quantized(acts.quantized(), 0);
     }
     if (!acts.ready()) acts.prepare(job, 0, normed);
@@ -250,7 +253,7 @@ void run_single(const Job& job) {
       const std::byte* weights = nullptr;
       for_tiles(job, first, first + 1, 1,
                 [&](const Segment& s, std::size_t tile, std::size_t) { weights = s.tile(tile); });
-      lora->shrink_share(thread, pool.size(), weights, shrunk);
+      lora->shrink_share(thread, shares, weights);
     }
     for_tiles(job, first, last, kStretch, [&](const Segment& s, std::size_t tile, std::size_t count) {
       compute(job, acts, lora ? &*lora : nullptr, {s, 0, 1, tile, count});

@@ -49,7 +49,7 @@ struct LinearCall {
   std::size_t rows;
   std::size_t exact_rows;  ///< the rows after them multiply 16-bit weights as DenseProducts::half
   /// Added to the product before bias, SwiGLU and residual, from x after the norm; null: nothing. Rows after
-  /// exact_rows are multiplied as the weights do: in f32, float16 or, of int8 weights, as quantized.
+  /// exact_rows are multiplied as the weights do: in f32, 16 bits or, of int8 weights, as quantized.
   const LoraCall* lora = nullptr;
   const std::byte* quantized_x = nullptr;  ///< [rows, quantized_row_bytes(k)], if takes_quantized()
   std::byte* quantized_y = nullptr;        ///< [rows, quantized_row_bytes(out)], without residual

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <thread>
 
 #include "kernels/scratch.h"
@@ -108,6 +109,26 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
   simd::lora_expand_tiles(delta.type, delta.b, delta.rank, t, delta.n, y);
 }
 
+LoraShares::LoraShares(std::byte* memory, std::size_t floats, unsigned threads)
+    : memory_(memory), stride_(stride(floats)), threads_(threads) {
+  for (unsigned i = 0; i < threads; ++i) new (memory_ + i * stride_) std::atomic<unsigned>(0);
+}
+
+std::atomic<unsigned>& LoraShares::ready(std::size_t thread) const {
+  return *std::launder(reinterpret_cast<std::atomic<unsigned>*>(memory_ + thread * stride_));
+}
+
+float* LoraShares::values(std::size_t thread) const {
+  return reinterpret_cast<float*>(memory_ + thread * stride_ + sizeof(std::atomic<unsigned>));
+}
+
+void LoraShares::publish(std::size_t thread) const { ready(thread).store(1, std::memory_order_release); }
+
+void LoraShares::wait_for(std::size_t thread) const {
+  for (int spin = 0; ready(thread).load(std::memory_order_acquire) == 0; ++spin)
+    if (spin > kSpins) std::this_thread::yield();
+}
+
 LoraEpilogue::LoraEpilogue(const LoraCall& call, const float* x, std::size_t k, float* memory,
                            std::size_t half_from)
     : call_(call),
@@ -134,7 +155,7 @@ bool LoraEpilogue::half(const LoraPart& part, std::size_t row) const {
   return row >= half_from_ && !is_f32(part);
 }
 
-// Rows that all multiply the same way. `halves`: of these rows, if they multiply float16.
+// Rows that all multiply the same way. `halves`: of these rows, if they multiply 16 bits.
 void LoraEpilogue::shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows,
                                Rows halves) const {
   const LoraDelta& delta = *part.delta;
@@ -171,13 +192,13 @@ void LoraEpilogue::prefetch_share(const LoraDelta& delta, std::size_t index, uns
     for (std::size_t j = 0; j < lines.rows; ++j) lines.prefetch(j, i);
 }
 
-void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, const std::byte* next,
-                                std::atomic<unsigned>& done) {
+void LoraEpilogue::shrink_share(std::size_t thread, const LoraShares& shares, const std::byte* next) {
   const Rows halves = half_rows(0, half_from_ == 0 ? 1 : 0);
   float* t = memory_;
+  float* published = shares.values(thread);
   for (std::size_t i = 0; i < call_.parts.size(); ++i) {
     const LoraPart& part = call_.parts[i];
-    const Share share(*part.delta, index, shares);
+    const Share share(*part.delta, thread, shares.threads());
     float* out = t + 1 + share.first;
     t += part.reduced_stride();
     if (share.ranks == 0) continue;
@@ -186,14 +207,33 @@ void LoraEpilogue::shrink_share(std::size_t index, unsigned shares, const std::b
     } else {
       const bool last = i + 1 == call_.parts.size();
       const simd::LinesToCome then =
-          last ? simd::LinesToCome{next} : Share(*call_.parts[i + 1].delta, index, shares).begin();
+          last ? simd::LinesToCome{next} : Share(*call_.parts[i + 1].delta, thread, shares.threads()).begin();
       simd::lora_shrink_one(part.delta->type, share.a, share.ranks, k_, x_, out, then);
     }
     scale(part, out, share.ranks);
+    published = std::copy_n(out, share.ranks, published);
   }
-  done_ = &done;
-  shares_ = shares;
-  done.fetch_add(1, std::memory_order_release);
+  shares.publish(thread);
+  shares_ = &shares;
+  thread_ = thread;
+  gathered_ = false;
+}
+
+// The other threads' shares, to where they belong.
+void LoraEpilogue::gather() const {
+  for (std::size_t thread = 0; thread < shares_->threads(); ++thread) {
+    if (thread == thread_) continue;
+    shares_->wait_for(thread);
+    const float* published = shares_->values(thread);
+    float* t = memory_;
+    for (const LoraPart& part : call_.parts) {
+      const Share share(*part.delta, thread, shares_->threads());
+      std::copy_n(published, share.ranks, t + 1 + share.first);
+      published += share.ranks;
+      t += part.reduced_stride();
+    }
+  }
+  gathered_ = true;
 }
 
 void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
@@ -209,8 +249,7 @@ void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t ro
 
 void LoraEpilogue::apply(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
                          std::size_t columns, float* block, std::size_t stride) const {
-  for (int spin = 0; done_ && done_->load(std::memory_order_acquire) < shares_; ++spin)
-    if (spin > kSpins) std::this_thread::yield();
+  if (!gathered_) gather();
   const float* base = nullptr;  // x·Wᵀ before any part adds to it, where one asks for it
   if (needs_base_) {
     thread_local Scratch base_memory;

@@ -72,12 +72,38 @@ struct LoraCall {
   std::vector<LoraPart> parts;
 };
 
+/// What the threads that share x·Aᵀ of one row tell each other, each in cache lines of its own: writing to
+/// another's, or counting who is done, would stop a thread for as long as a line travels.
+class LoraShares {
+ public:
+  static std::size_t bytes(std::size_t floats, unsigned threads) { return threads * stride(floats); }
+  /// On bytes() of memory that begins a cache line, before the threads start. `floats`: of a call's results.
+  LoraShares(std::byte* memory, std::size_t floats, unsigned threads);
+
+  unsigned threads() const { return threads_; }
+  /// A thread's own results, in order; those of others once they are published.
+  float* values(std::size_t thread) const;
+  void publish(std::size_t thread) const;
+  void wait_for(std::size_t thread) const;
+
+ private:
+  static constexpr std::size_t kLine = 64;
+  static constexpr std::size_t stride(std::size_t floats) {
+    return (sizeof(std::atomic<unsigned>) + floats * sizeof(float) + kLine - 1) / kLine * kLine;
+  }
+  std::atomic<unsigned>& ready(std::size_t thread) const;
+
+  std::byte* memory_;
+  std::size_t stride_;
+  unsigned threads_;
+};
+
 /// The work of one call, on memory of the caller. Threads may share it; none writes what another reads
 /// before the barrier that the caller puts between shrink() and apply(). With shrink_share() each has its
 /// own.
 class LoraEpilogue {
  public:
-  /// Working memory of a call, in floats.
+  /// Working memory of a call, in floats; with shrink_share() of each thread.
   static std::size_t floats(const LoraCall& call);
 
   /// Rows from here on multiply 16 bits where matrices have so many and the target can: those of prompts
@@ -99,10 +125,9 @@ class LoraEpilogue {
 
   /// x·Aᵀ for rows [row, row + rows) of x.
   void shrink(std::size_t row, std::size_t rows) const;
-  /// The same for the only row, share `index` of `shares` of each rank; apply() waits until `done`, shared
-  /// and 0 at first, says that all shares are there: by then the caller has multiplied some tiles.
-  /// `next`: what the caller reads afterwards.
-  void shrink_share(std::size_t index, unsigned shares, const std::byte* next, std::atomic<unsigned>& done);
+  /// The same for the only row, this thread's share of each rank; apply() waits for the others': by then the
+  /// caller has multiplied some tiles. `next`: what the caller reads afterwards.
+  void shrink_share(std::size_t thread, const LoraShares& shares, const std::byte* next);
   /// Prefetches what shrink_share() of a call begins with whose first delta is this.
   static void prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares);
 
@@ -123,6 +148,7 @@ class LoraEpilogue {
     Rows from(std::size_t row) const { return {data + row * stride, stride}; }
   };
 
+  void gather() const;
   bool half(const LoraPart& part, std::size_t row) const;
   void shrink_rows(const LoraPart& part, float* t, std::size_t row, std::size_t rows, Rows halves) const;
   Rows half_rows(std::size_t row, std::size_t rows) const;
@@ -144,8 +170,9 @@ class LoraEpilogue {
   const simd::LoraHalf* products_;  // of 16 bits, if the target has such
   std::size_t half_from_;
   Rows halves_, quantized_;
-  std::atomic<unsigned>* done_ = nullptr;  // of shrink_share()
-  unsigned shares_ = 0;
+  const LoraShares* shares_ = nullptr;  // of shrink_share()
+  std::size_t thread_ = 0;
+  mutable bool gathered_ = true;
 };
 
 /// The same for row `row` of an embedding: `out` [n] holds the table's row of `id`.

@@ -14,7 +14,7 @@
 namespace metal_candle {
 namespace {
 
-// Rows for which a bf16 matrix is worth converting to float16 first.
+// Rows for which a matrix of the other type is worth converting first.
 constexpr std::size_t kConvertedRows = 24;
 
 struct Matrix {
@@ -79,7 +79,7 @@ void LoraEpilogue::expand_half(const LoraDelta& delta, const float* t, std::size
                                std::size_t columns, float* y, std::size_t stride) const {
   thread_local Scratch t_memory, b_memory;
   const auto* halves = reinterpret_cast<const std::byte*>(t);
-  if (done_) {  // made in shares, which only all together have a largest value
+  if (shares_) {  // made in shares, which only all together have a largest value
     auto* own = t_memory.get<std::byte>(simd::half_row_bytes(delta.rank));
     products_->row(t + 1, delta.rank, own);
     halves = own;
