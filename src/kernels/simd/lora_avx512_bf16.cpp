@@ -1,16 +1,12 @@
 // LoRA's products of bfloat16 pairs, 32 to an instruction, summed in f32. Subnormals count as zero in it.
-#include <immintrin.h>
-
-#include "kernels/simd/inline.h"
 #include "kernels/simd/linear_bf16.h"
 #include "kernels/simd/linear_half.h"
 #include "kernels/simd/linear_layout.h"
+#include "kernels/simd/lora_avx512.h"
 #include "kernels/simd/lora_half.h"
 
 namespace metal_candle::simd {
 namespace {
-
-constexpr int kLanes = 32;
 
 MC_INLINE __m512bh rounded(__m512 low, __m512 high) { return _mm512_cvtne2ps_pbh(high, low); }
 
@@ -31,12 +27,6 @@ struct F16 {
   }
 };
 
-MC_INLINE __mmask32 first_words(std::size_t n) { return n < kLanes ? (1u << n) - 1 : 0xffffffffu; }
-
-MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
-  return reinterpret_cast<const std::uint16_t*>(half_row + sizeof(float));
-}
-
 /// The sums of four vectors, each in the same order.
 MC_INLINE __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -49,54 +39,39 @@ MC_INLINE __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 // R rows times J rows of A.
-template <class W, int R, int J>
-MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const std::byte* x,
-                            std::size_t x_stride, float* out, std::size_t out_stride) {
-  __m512 sums[R][J];
-  MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
-      _mm512_setzero_ps();
-  const auto add = [&](std::size_t k, const auto& load) MC_LAMBDA_INLINE {
-    __m512bh w[J];
-    MC_UNROLL for (int j = 0; j < J; ++j) w[j] =
-        (__m512bh)load(W(), a + static_cast<std::size_t>(j) * columns + k);
+template <class W>
+struct Block {
+  template <int R, int J>
+  static MC_INLINE void multiply(const std::uint16_t* a, std::size_t columns, const std::byte* x,
+                                 std::size_t x_stride, float* out, std::size_t out_stride) {
+    __m512 sums[R][J];
+    MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
+        _mm512_setzero_ps();
+    const auto add = [&](std::size_t k, const auto& load) MC_LAMBDA_INLINE {
+      __m512bh w[J];
+      MC_UNROLL for (int j = 0; j < J; ++j) w[j] =
+          (__m512bh)load(W(), a + static_cast<std::size_t>(j) * columns + k);
+      MC_UNROLL for (int r = 0; r < R; ++r) {
+        const auto v = (__m512bh)load(Bf16(), values_of(x + static_cast<std::size_t>(r) * x_stride) + k);
+        MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] = _mm512_dpbf16_ps(sums[r][j], v, w[j]);
+      }
+    };
+    std::size_t k = 0;
+    for (; k + kLanes <= columns; k += kLanes)
+      add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
+    const __mmask32 rest = first_words(columns - k);
+    if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
     MC_UNROLL for (int r = 0; r < R; ++r) {
-      const auto v = (__m512bh)load(Bf16(), values_of(x + static_cast<std::size_t>(r) * x_stride) + k);
-      MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] = _mm512_dpbf16_ps(sums[r][j], v, w[j]);
-    }
-  };
-  std::size_t k = 0;
-  for (; k + kLanes <= columns; k += kLanes)
-    add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
-  const __mmask32 rest = first_words(columns - k);
-  if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
-  MC_UNROLL for (int r = 0; r < R; ++r) {
-    float* to = out + static_cast<std::size_t>(r) * out_stride;
-    MC_UNROLL for (int j = 0; j < J; j += 4) {
-      const __m512 none = _mm512_setzero_ps();
-      const __m128 sum = sums_of(sums[r][j], J > 1 ? sums[r][(j + 1) % J] : none,
-                                 J > 2 ? sums[r][(j + 2) % J] : none, J > 2 ? sums[r][(j + 3) % J] : none);
-      _mm_mask_storeu_ps(to + j, J < 4 ? (1u << J) - 1 : 0xf, sum);
+      float* to = out + static_cast<std::size_t>(r) * out_stride;
+      MC_UNROLL for (int j = 0; j < J; j += 4) {
+        const __m512 none = _mm512_setzero_ps();
+        const __m128 sum = sums_of(sums[r][j], J > 1 ? sums[r][(j + 1) % J] : none,
+                                   J > 2 ? sums[r][(j + 2) % J] : none, J > 2 ? sums[r][(j + 3) % J] : none);
+        _mm_mask_storeu_ps(to + j, J < 4 ? (1u << J) - 1 : 0xf, sum);
+      }
     }
   }
-}
-
-template <class W, int R, int J>
-MC_INLINE void shrink_ranks(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
-                            std::size_t x_stride, float* out, std::size_t out_stride) {
-  for (; rank >= J; rank -= J, a += J * columns, out += J)
-    shrink_block<W, R, J>(a, columns, x, x_stride, out, out_stride);
-  if constexpr (J > 1) shrink_ranks<W, R, J / 2>(a, rank, columns, x, x_stride, out, out_stride);
-}
-
-template <class W>
-void shrink_as(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
-               std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
-  constexpr int R = 6;
-  for (; rows >= R; rows -= R, x += R * x_stride, out += R * out_stride)
-    shrink_ranks<W, R, 4>(a, rank, columns, x, x_stride, out, out_stride);
-  for (; rows > 0; --rows, x += x_stride, out += out_stride)
-    shrink_ranks<W, 1, 8>(a, rank, columns, x, x_stride, out, out_stride);
-}
+};
 
 /// Where the pairs of lanes `from` to `from` + 15 of two vectors come from.
 MC_INLINE __m512i pairs_from(int from) {
@@ -161,9 +136,8 @@ void row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
 
 void shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const std::byte* x,
             std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
-  const auto* words = reinterpret_cast<const std::uint16_t*>(a);
-  (type == DType::bf16 ? shrink_as<Bf16> : shrink_as<F16>)(words, rank, columns, x, x_stride, rows, out,
-                                                           out_stride);
+  (type == DType::bf16 ? shrink_rows<Block<Bf16>> : shrink_rows<Block<F16>>)(a, rank, columns, x, x_stride,
+                                                                             rows, out, out_stride);
 }
 
 void expand(DType type, const std::byte* b, std::size_t rank, const std::byte* t, std::size_t t_stride,

@@ -2,12 +2,12 @@
 #include "kernels/simd/half_avx512.h"
 #include "kernels/simd/linear_half.h"
 #include "kernels/simd/linear_layout.h"
+#include "kernels/simd/lora_avx512.h"
 #include "kernels/simd/lora_half.h"
 
 namespace metal_candle::simd {
 namespace {
 
-constexpr int kLanes = 32;
 constexpr std::size_t kRun = 128;  // products in a sum of float16
 
 struct F16 {
@@ -29,15 +29,10 @@ struct Bf16 {
   }
 };
 
-MC_INLINE __mmask32 first_words(std::size_t n) { return n < kLanes ? (1u << n) - 1 : 0xffffffffu; }
-
 MC_INLINE float down_of(const std::byte* half_row) {
   float down;
   __builtin_memcpy(&down, half_row, sizeof down);
   return down;
-}
-MC_INLINE const std::uint16_t* values_of(const std::byte* half_row) {
-  return reinterpret_cast<const std::uint16_t*>(half_row + sizeof(float));
 }
 
 MC_INLINE __m512 wide(__m512h x) { return _mm512_add_ps(low_half(x), high_half(x)); }
@@ -59,60 +54,46 @@ MC_INLINE __m128 sums_of(__m512h a, __m512h b, __m512h c, __m512h d) {
 }
 
 // R rows times J rows of A.
-template <class W, int R, int J>
-MC_INLINE void shrink_block(const std::uint16_t* a, std::size_t columns, const std::byte* x,
-                            std::size_t x_stride, float* out, std::size_t out_stride) {
-  constexpr std::size_t kStretch = kRun / 2 * kLanes;  // two lanes make a sum
-  for (std::size_t begin = 0; begin < columns; begin += kStretch) {
-    const std::size_t end = columns - begin < kStretch ? columns : begin + kStretch;
-    __m512h sums[R][J];
-    MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
-        _mm512_setzero_ph();
-    const auto add = [&](std::size_t k, const auto& load) MC_LAMBDA_INLINE {
-      __m512h w[J];
-      MC_UNROLL for (int j = 0; j < J; ++j) w[j] = load(W(), a + static_cast<std::size_t>(j) * columns + k);
+template <class W>
+struct Block {
+  template <int R, int J>
+  static MC_INLINE void multiply(const std::uint16_t* a, std::size_t columns, const std::byte* x,
+                                 std::size_t x_stride, float* out, std::size_t out_stride) {
+    constexpr std::size_t kStretch = kRun / 2 * kLanes;  // two lanes make a sum
+    for (std::size_t begin = 0; begin < columns; begin += kStretch) {
+      const std::size_t end = columns - begin < kStretch ? columns : begin + kStretch;
+      __m512h sums[R][J];
+      MC_UNROLL for (int r = 0; r < R; ++r) MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] =
+          _mm512_setzero_ph();
+      const auto add = [&](std::size_t k, const auto& load) MC_LAMBDA_INLINE {
+        __m512h w[J];
+        MC_UNROLL for (int j = 0; j < J; ++j) w[j] = load(W(), a + static_cast<std::size_t>(j) * columns + k);
+        MC_UNROLL for (int r = 0; r < R; ++r) {
+          const __m512h v = load(F16(), values_of(x + static_cast<std::size_t>(r) * x_stride) + k);
+          MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] = _mm512_fmadd_ph(v, w[j], sums[r][j]);
+        }
+      };
+      std::size_t k = begin;
+      for (; k + kLanes <= end; k += kLanes)
+        add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
+      const __mmask32 rest = first_words(end - k);
+      if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
       MC_UNROLL for (int r = 0; r < R; ++r) {
-        const __m512h v = load(F16(), values_of(x + static_cast<std::size_t>(r) * x_stride) + k);
-        MC_UNROLL for (int j = 0; j < J; ++j) sums[r][j] = _mm512_fmadd_ph(v, w[j], sums[r][j]);
-      }
-    };
-    std::size_t k = begin;
-    for (; k + kLanes <= end; k += kLanes)
-      add(k, [](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p); });
-    const __mmask32 rest = first_words(end - k);
-    if (rest) add(k, [rest](auto w, const std::uint16_t* p) MC_LAMBDA_INLINE { return w.load(p, rest); });
-    MC_UNROLL for (int r = 0; r < R; ++r) {
-      const __m128 down = _mm_set1_ps(down_of(x + static_cast<std::size_t>(r) * x_stride));
-      float* to = out + static_cast<std::size_t>(r) * out_stride;
-      MC_UNROLL for (int j = 0; j < J; j += 4) {
-        const __mmask8 ranks = J < 4 ? (1u << J) - 1 : 0xf;
-        const __m512h none = _mm512_setzero_ph();
-        const __m128 sum = sums_of(sums[r][j], J > 1 ? sums[r][(j + 1) % J] : none,
-                                   J > 2 ? sums[r][(j + 2) % J] : none, J > 2 ? sums[r][(j + 3) % J] : none);
-        const __m128 before = begin == 0 ? _mm_setzero_ps() : _mm_maskz_loadu_ps(ranks, to + j);
-        _mm_mask_storeu_ps(to + j, ranks, _mm_fmadd_ps(sum, down, before));
+        const __m128 down = _mm_set1_ps(down_of(x + static_cast<std::size_t>(r) * x_stride));
+        float* to = out + static_cast<std::size_t>(r) * out_stride;
+        MC_UNROLL for (int j = 0; j < J; j += 4) {
+          const __mmask8 ranks = J < 4 ? (1u << J) - 1 : 0xf;
+          const __m512h none = _mm512_setzero_ph();
+          const __m128 sum =
+              sums_of(sums[r][j], J > 1 ? sums[r][(j + 1) % J] : none, J > 2 ? sums[r][(j + 2) % J] : none,
+                      J > 2 ? sums[r][(j + 3) % J] : none);
+          const __m128 before = begin == 0 ? _mm_setzero_ps() : _mm_maskz_loadu_ps(ranks, to + j);
+          _mm_mask_storeu_ps(to + j, ranks, _mm_fmadd_ps(sum, down, before));
+        }
       }
     }
   }
-}
-
-template <class W, int R, int J>
-MC_INLINE void shrink_ranks(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
-                            std::size_t x_stride, float* out, std::size_t out_stride) {
-  for (; rank >= J; rank -= J, a += J * columns, out += J)
-    shrink_block<W, R, J>(a, columns, x, x_stride, out, out_stride);
-  if constexpr (J > 1) shrink_ranks<W, R, J / 2>(a, rank, columns, x, x_stride, out, out_stride);
-}
-
-template <class W>
-void shrink_as(const std::uint16_t* a, std::size_t rank, std::size_t columns, const std::byte* x,
-               std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
-  constexpr int R = 6;
-  for (; rows >= R; rows -= R, x += R * x_stride, out += R * out_stride)
-    shrink_ranks<W, R, 4>(a, rank, columns, x, x_stride, out, out_stride);
-  for (; rows > 0; --rows, x += x_stride, out += out_stride)
-    shrink_ranks<W, 1, 8>(a, rank, columns, x, x_stride, out, out_stride);
-}
+};
 
 // y += t · b over `rank` ranks from `first` on, in f32: a rank at a time.
 template <class W>
@@ -198,9 +179,8 @@ void row_of_quantized(const std::byte* blocks, std::size_t k, std::byte* out) {
 
 void shrink(DType type, const std::byte* a, std::size_t rank, std::size_t columns, const std::byte* x,
             std::size_t x_stride, std::size_t rows, float* out, std::size_t out_stride) {
-  const auto* words = reinterpret_cast<const std::uint16_t*>(a);
-  (type == DType::bf16 ? shrink_as<Bf16> : shrink_as<F16>)(words, rank, columns, x, x_stride, rows, out,
-                                                           out_stride);
+  (type == DType::bf16 ? shrink_rows<Block<Bf16>> : shrink_rows<Block<F16>>)(a, rank, columns, x, x_stride,
+                                                                             rows, out, out_stride);
 }
 
 void expand(DType type, const std::byte* b, std::size_t rank, const std::byte* t, std::size_t t_stride,
