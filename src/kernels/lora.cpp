@@ -7,6 +7,7 @@
 
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/lora_half.h"
 #include "kernels/simd/transpose.h"
@@ -109,8 +110,12 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
   simd::lora_expand_tiles(delta.type, delta.b, delta.rank, t, delta.n, y);
 }
 
+std::size_t LoraShares::bytes(std::size_t floats, unsigned threads) {
+  return threads * simd::whole_lines(sizeof(std::atomic<unsigned>) + floats * sizeof(float));
+}
+
 LoraShares::LoraShares(std::byte* memory, std::size_t floats, unsigned threads)
-    : memory_(memory), stride_(stride(floats)), threads_(threads) {
+    : memory_(memory), stride_(bytes(floats, 1)), threads_(threads) {
   for (unsigned i = 0; i < threads; ++i) new (memory_ + i * stride_) std::atomic<unsigned>(0);
 }
 

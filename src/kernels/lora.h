@@ -76,7 +76,7 @@ struct LoraCall {
 /// another's, or counting who is done, would stop a thread for as long as a line travels.
 class LoraShares {
  public:
-  static std::size_t bytes(std::size_t floats, unsigned threads) { return threads * stride(floats); }
+  static std::size_t bytes(std::size_t floats, unsigned threads);
   /// On bytes() of memory that begins a cache line, before the threads start. `floats`: of a call's results.
   LoraShares(std::byte* memory, std::size_t floats, unsigned threads);
 
@@ -87,10 +87,6 @@ class LoraShares {
   void wait_for(std::size_t thread) const;
 
  private:
-  static constexpr std::size_t kLine = 64;
-  static constexpr std::size_t stride(std::size_t floats) {
-    return (sizeof(std::atomic<unsigned>) + floats * sizeof(float) + kLine - 1) / kLine * kLine;
-  }
   std::atomic<unsigned>& ready(std::size_t thread) const;
 
   std::byte* memory_;

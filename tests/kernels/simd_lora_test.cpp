@@ -139,9 +139,13 @@ TEST(SimdLora, ASingleRowGivesTheBitsOfSeveral) {
 // check(LoraHalf) on every target that has such products.
 template <class F>
 void on_every_half_target(const F& check) {
+  bool any = false;
   on_every_target([&] {
-    if (const LoraHalf* half = lora_half()) check(*half);
+    const LoraHalf* half = lora_half();
+    any |= half != nullptr;
+    if (half) check(*half);
   });
+  if (!any) GTEST_SKIP() << "no products of 16 bits here";
 }
 
 std::vector<std::byte> half_rows(const LoraHalf& half, const std::vector<float>& x, std::size_t n) {
