@@ -232,10 +232,10 @@ constexpr std::size_t kStretch = 128;
 void run_single(const Job& job) {
   ThreadPool& pool = compute_pool();
   const std::size_t tiles = total_tiles(job);
-  thread_local Scratch shared;
   const std::size_t reduced = job.lora ? LoraEpilogue::floats(*job.lora) : 0;
-  const unsigned threads = job.lora ? pool.size() : 0;
-  const LoraShares shares(shared.get<std::byte>(LoraShares::bytes(reduced, threads)), reduced, threads);
+  thread_local LoraShares callers;
+  LoraShares& shares = callers;
+  if (job.lora) shares.begin(reduced, pool.size());
   pool.run([&](unsigned thread) {
     thread_local Scratch memory, work;
     const Activations acts(job, memory.get<std::byte>(Activations::bytes(job, 1)), 1);

@@ -110,27 +110,29 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
   simd::lora_expand_tiles(delta.type, delta.b, delta.rank, t, delta.n, y);
 }
 
-std::size_t LoraShares::bytes(std::size_t floats, unsigned threads) {
-  return threads * simd::whole_lines(sizeof(std::atomic<unsigned>) + floats * sizeof(float));
+void LoraShares::begin(std::size_t floats, unsigned threads) {
+  const std::size_t need = (sizeof(Call) + floats * sizeof(float) + sizeof(Line) - 1) / sizeof(Line);
+  if (need > per_thread_ || threads != threads_) {
+    per_thread_ = std::max(need, per_thread_);
+    threads_ = threads;
+    lines_.assign(per_thread_ * threads, Line());
+    for (unsigned i = 0; i < threads; ++i) new (lines(i)) Call(0);
+  }
+  ++call_;  // in place of taking back what was published, which would fetch the others' lines
 }
 
-LoraShares::LoraShares(std::byte* memory, std::size_t floats, unsigned threads)
-    : memory_(memory), stride_(bytes(floats, 1)), threads_(threads) {
-  for (unsigned i = 0; i < threads; ++i) new (memory_ + i * stride_) std::atomic<unsigned>(0);
+LoraShares::Call& LoraShares::published(std::size_t thread) {
+  return *std::launder(reinterpret_cast<Call*>(lines(thread)));
 }
 
-std::atomic<unsigned>& LoraShares::ready(std::size_t thread) const {
-  return *std::launder(reinterpret_cast<std::atomic<unsigned>*>(memory_ + thread * stride_));
+float* LoraShares::values(std::size_t thread) {
+  return reinterpret_cast<float*>(lines(thread)->bytes + sizeof(Call));
 }
 
-float* LoraShares::values(std::size_t thread) const {
-  return reinterpret_cast<float*>(memory_ + thread * stride_ + sizeof(std::atomic<unsigned>));
-}
+void LoraShares::publish(std::size_t thread) { published(thread).store(call_, std::memory_order_release); }
 
-void LoraShares::publish(std::size_t thread) const { ready(thread).store(1, std::memory_order_release); }
-
-void LoraShares::wait_for(std::size_t thread) const {
-  for (int spin = 0; ready(thread).load(std::memory_order_acquire) == 0; ++spin)
+void LoraShares::wait_for(std::size_t thread) {
+  for (int spin = 0; published(thread).load(std::memory_order_acquire) != call_; ++spin)
     if (spin > kSpins) std::this_thread::yield();
 }
 
@@ -197,7 +199,7 @@ void LoraEpilogue::prefetch_share(const LoraDelta& delta, std::size_t index, uns
     for (std::size_t j = 0; j < lines.rows; ++j) lines.prefetch(j, i);
 }
 
-void LoraEpilogue::shrink_share(std::size_t thread, const LoraShares& shares, const std::byte* next) {
+void LoraEpilogue::shrink_share(std::size_t thread, LoraShares& shares, const std::byte* next) {
   const Rows halves = half_rows(0, half_from_ == 0 ? 1 : 0);
   float* t = memory_;
   float* published = shares.values(thread);

@@ -76,22 +76,27 @@ struct LoraCall {
 /// another's, or counting who is done, would stop a thread for as long as a line travels.
 class LoraShares {
  public:
-  static std::size_t bytes(std::size_t floats, unsigned threads);
-  /// On bytes() of memory that begins a cache line, before the threads start. `floats`: of a call's results.
-  LoraShares(std::byte* memory, std::size_t floats, unsigned threads);
+  /// Room for the results of a call, `floats`, of which none is there yet. Before the threads start.
+  void begin(std::size_t floats, unsigned threads);
 
   unsigned threads() const { return threads_; }
   /// A thread's own results, in order; those of others once they are published.
-  float* values(std::size_t thread) const;
-  void publish(std::size_t thread) const;
-  void wait_for(std::size_t thread) const;
+  float* values(std::size_t thread);
+  void publish(std::size_t thread);
+  void wait_for(std::size_t thread);
 
  private:
-  std::atomic<unsigned>& ready(std::size_t thread) const;
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  using Call = std::atomic<std::uint64_t>;
+  Line* lines(std::size_t thread) { return &lines_[thread * per_thread_]; }
+  Call& published(std::size_t thread);  // begins a thread's lines: the last call of which they hold results
 
-  std::byte* memory_;
-  std::size_t stride_;
-  unsigned threads_;
+  std::vector<Line> lines_;
+  std::size_t per_thread_ = 0;
+  unsigned threads_ = 0;
+  std::uint64_t call_ = 0;
 };
 
 /// The work of one call, on memory of the caller. Threads may share it; none writes what another reads
@@ -123,7 +128,7 @@ class LoraEpilogue {
   void shrink(std::size_t row, std::size_t rows) const;
   /// The same for the only row, this thread's share of each rank; apply() waits for the others': by then the
   /// caller has multiplied some tiles. `next`: what the caller reads afterwards.
-  void shrink_share(std::size_t thread, const LoraShares& shares, const std::byte* next);
+  void shrink_share(std::size_t thread, LoraShares& shares, const std::byte* next);
   /// Prefetches what shrink_share() of a call begins with whose first delta is this.
   static void prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares);
 
@@ -166,7 +171,7 @@ class LoraEpilogue {
   const simd::LoraHalf* products_;  // of 16 bits, if the target has such
   std::size_t half_from_;
   Rows halves_, quantized_;
-  const LoraShares* shares_ = nullptr;  // of shrink_share()
+  LoraShares* shares_ = nullptr;  // of shrink_share()
   std::size_t thread_ = 0;
   mutable bool gathered_ = true;
 };

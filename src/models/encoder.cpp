@@ -39,8 +39,7 @@ EncoderAdapters::EncoderAdapters(const AdapterMix& mix, std::size_t layers, std:
   AdapterRows rows;
   rows.append(tokens, &mix);
   for (std::size_t place = 0; place < adapter_places(layers); ++place) {
-    const auto call = rows.call(place);
-    calls_.push_back(call ? *call : LoraCall{});
+    rows.fill(place, calls_.emplace_back());
     floats_ = std::max(floats_, LoraEpilogue::floats(calls_.back()));
   }
 }

@@ -33,18 +33,19 @@ const LoraDelta* AdapterRows::first(std::size_t place) const {
   return entries.empty() ? nullptr : entries.front().delta;
 }
 
-std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
-  std::size_t parts = 0;
-  for (const Run& run : runs_)
-    for (const AdapterMix::Use& use : run.mix->uses) parts += use.adapter->places->at(place).size();
-  if (parts == 0) return nullptr;
-  auto out = std::make_shared<LoraCall>();
-  out->parts.reserve(parts);
+bool AdapterRows::fill(std::size_t place, LoraCall& out) const {
+  out.parts.clear();
   for (const Run& run : runs_)
     for (const AdapterMix::Use& use : run.mix->uses)
       for (const DeltaPlaces::Entry& entry : use.adapter->places->at(place))
-        out->parts.push_back({run.first_row, run.rows, entry.segment, use.weight, entry.delta});
-  return out;
+        out.parts.push_back({run.first_row, run.rows, entry.segment, use.weight, entry.delta});
+  return !out.parts.empty();
+}
+
+std::shared_ptr<const LoraCall> AdapterRows::call(std::size_t place) const {
+  if (empty()) return nullptr;
+  auto out = std::make_shared<LoraCall>();
+  return fill(place, *out) ? out : nullptr;
 }
 
 }  // namespace metal_candle

@@ -22,7 +22,9 @@ class AdapterRows {
   /// The same for the rows at these indices, which ascend.
   AdapterRows select(std::span<const std::int32_t> rows) const;
 
-  /// What a place of the model adds; null if nothing.
+  /// What a place of the model adds, in `out`; false if nothing.
+  bool fill(std::size_t place, LoraCall& out) const;
+  /// The same; null if nothing.
   std::shared_ptr<const LoraCall> call(std::size_t place) const;
   /// The first delta of it, or null.
   const LoraDelta* first(std::size_t place) const;

@@ -26,8 +26,9 @@ class Linear {
   /// instead: see LinearCall.
   void run(const ForwardContext& ctx, const float* x, const float* residual, float* y, std::size_t rows,
            const std::byte* quantized_x = nullptr, std::byte* quantized_y = nullptr) const {
-    const std::shared_ptr<const LoraCall> lora = ctx.adapters.call(place_);
-    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, lora.get(), quantized_x, quantized_y,
+    thread_local LoraCall lora;  // its memory serves all layers
+    const LoraCall* adapters = ctx.adapters.fill(place_, lora) ? &lora : nullptr;
+    run_linear({*spec_, x, residual, y, rows, ctx.exact_rows, adapters, quantized_x, quantized_y,
                 ctx.adapters.first(place_ + 1)});
   }
   bool takes_quantized() const { return metal_candle::takes_quantized(*spec_); }
