@@ -111,9 +111,9 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
 }
 
 void LoraShares::begin(std::size_t floats, unsigned threads) {
-  const std::size_t need = (sizeof(Call) + floats * sizeof(float) + sizeof(Line) - 1) / sizeof(Line);
-  if (need > per_thread_ || threads != threads_) {
-    per_thread_ = std::max(need, per_thread_);
+  used_ = (sizeof(Call) + floats * sizeof(float) + sizeof(Line) - 1) / sizeof(Line);
+  if (used_ > per_thread_ || threads != threads_) {
+    per_thread_ = std::max(used_, per_thread_);
     threads_ = threads;
     lines_.assign(per_thread_ * threads, Line());
     for (unsigned i = 0; i < threads; ++i) new (lines(i)) Call(0);
@@ -130,6 +130,10 @@ float* LoraShares::values(std::size_t thread) {
 }
 
 void LoraShares::publish(std::size_t thread) { published(thread).store(call_, std::memory_order_release); }
+
+void LoraShares::prefetch(std::size_t thread) const {
+  for (std::size_t i = 0; i < used_; ++i) __builtin_prefetch(&lines_[thread * per_thread_ + i]);
+}
 
 void LoraShares::wait_for(std::size_t thread) {
   for (int spin = 0; published(thread).load(std::memory_order_acquire) != call_; ++spin)
@@ -245,6 +249,8 @@ void LoraEpilogue::gather() const {
 
 void LoraEpilogue::prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
                             std::size_t columns) const {
+  for (std::size_t i = 0; !gathered_ && i < shares_->threads(); ++i)
+    if (i != thread_) shares_->prefetch(i);
   for (const LoraPart& part : call_.parts) {
     if (!concerns(part, segment, row, rows)) continue;
     const LoraDelta& delta = *part.delta;

@@ -83,6 +83,7 @@ class LoraShares {
   /// A thread's own results, in order; those of others once they are published.
   float* values(std::size_t thread);
   void publish(std::size_t thread);
+  void prefetch(std::size_t thread) const;
   void wait_for(std::size_t thread);
 
  private:
@@ -94,7 +95,7 @@ class LoraShares {
   Call& published(std::size_t thread);  // begins a thread's lines: the last call of which they hold results
 
   std::vector<Line> lines_;
-  std::size_t per_thread_ = 0;
+  std::size_t per_thread_ = 0, used_ = 0;  // lines
   unsigned threads_ = 0;
   std::uint64_t call_ = 0;
 };
@@ -132,7 +133,7 @@ class LoraEpilogue {
   /// Prefetches what shrink_share() of a call begins with whose first delta is this.
   static void prefetch_share(const LoraDelta& delta, std::size_t index, unsigned shares);
 
-  /// Prefetches the beginning of B that apply() with these arguments reads.
+  /// Prefetches what apply() with these arguments reads first: the others' shares, the beginning of B.
   void prefetch(std::size_t segment, std::size_t row, std::size_t rows, std::size_t column,
                 std::size_t columns) const;
 
