@@ -12,13 +12,6 @@
 #include "kernels/simd/target.h"
 
 namespace metal_candle::simd {
-
-#if defined(__x86_64__)
-const bool kFetchesAtOnce = __builtin_cpu_is("amd") != 0;
-#else
-const bool kFetchesAtOnce = false;
-#endif
-
 namespace {
 
 const LinearTable& table() noexcept {

@@ -5,6 +5,7 @@
 // with wide instructions could be the one the linker keeps for the whole program.
 #pragma once
 
+#include "kernels/simd/fetch.h"
 #include "kernels/simd/inline.h"
 #include "kernels/simd/linear_layout.h"
 #include "kernels/simd/linear_targets.h"

@@ -13,9 +13,6 @@ using TileProduct = void (*)(const WeightFormat& format, std::size_t k, const st
                              const std::uint8_t* acts, std::size_t acts_stride, std::size_t rows, float* out,
                              std::size_t out_stride);
 
-/// Whether weights come from memory into L1 at once, not by way of L2: on AMD's cores.
-extern const bool kFetchesAtOnce;
-
 struct LinearTable {
   // Quantized formats: straight from the packed tile, or expand first and multiply many rows.
   TileProduct packed;

@@ -110,7 +110,7 @@ void shrink_one(const typename E::T* a, std::size_t rank, std::size_t columns, c
       const std::size_t at = k + kLines * kLine;
       for (std::size_t j = 0; j < J; ++j) {
         if (at < columns)
-          __builtin_prefetch(a + j * columns + at, 0, 2);
+          fetch_line(a + j * columns + at);
         else
           then.prefetch(j, (at - columns) / kLine);
       }
@@ -205,7 +205,7 @@ void expand_tiles(const std::byte* b, std::size_t rank, const float* t, std::siz
   for (std::size_t c = 0; c < columns; c += kTile, b += rank * kStep) {
     const auto prefetch = [&](std::size_t j) MC_LAMBDA_INLINE {
       for (std::size_t i = 0; i < kStep; i += 64)
-        __builtin_prefetch(std::min(b + j * kStep + i + kLinesAhead * 64, last), 0, 2);
+        fetch_line(std::min(b + j * kStep + i + kLinesAhead * 64, last));
     };
     expand_rows<E, 1>(reinterpret_cast<const typename E::T*>(b), kTile, rank, t, rank,
                       std::min(kTile, columns - c), y + c, kTile, prefetch);

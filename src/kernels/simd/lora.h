@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "core/dtype.h"
+#include "kernels/simd/fetch.h"
 #include "kernels/simd/inline.h"
 
 namespace metal_candle::simd {
@@ -34,7 +35,7 @@ struct LinesToCome {
   const std::byte* data = nullptr;
   std::size_t rows = 1, stride = 0;
   MC_INLINE void prefetch(std::size_t row, std::size_t line) const {
-    __builtin_prefetch(data + row * stride + line * 64, 0, 2);  // into L2, which waits for more than L1 does
+    fetch_line(data + row * stride + line * 64);
   }
 };
 
@@ -45,7 +46,7 @@ void lora_shrink_one(DType type, const std::byte* a, std::size_t rank, std::size
 LinesToCome lora_shrink_begin(DType type, const std::byte* a, std::size_t rank, std::size_t columns);
 
 /// lora_expand() for one row, t [rank], and B by tiles of 32 columns, [tiles, rank, 32]: y [columns]. Its
-/// first kLinesAhead lines are the caller's to ask for.
+/// first kLinesAhead are the caller's to ask for.
 void lora_expand_tiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
                        float* y);
 
