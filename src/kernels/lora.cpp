@@ -7,7 +7,6 @@
 
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
-#include "kernels/simd/linear_half.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/lora_half.h"
 #include "kernels/simd/transpose.h"
@@ -130,10 +129,6 @@ float* LoraShares::values(std::size_t thread) {
 }
 
 void LoraShares::publish(std::size_t thread) { published(thread).store(call_, std::memory_order_release); }
-
-void LoraShares::prefetch(std::size_t thread) const {
-  for (std::size_t i = 0; i < used_; ++i) __builtin_prefetch(&lines_[thread * per_thread_ + i]);
-}
 
 void LoraShares::wait_for(std::size_t thread) {
   for (int spin = 0; published(thread).load(std::memory_order_acquire) != call_; ++spin)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "kernels/simd/inline.h"
 
 namespace metal_candle {
 namespace simd {
@@ -83,7 +84,9 @@ class LoraShares {
   /// A thread's own results, in order; those of others once they are published.
   float* values(std::size_t thread);
   void publish(std::size_t thread);
-  void prefetch(std::size_t thread) const;
+  MC_INLINE void prefetch(std::size_t thread) const {
+    for (std::size_t i = 0; i < used_; ++i) __builtin_prefetch(&lines_[thread * per_thread_ + i]);
+  }
   void wait_for(std::size_t thread);
 
  private:

@@ -58,7 +58,7 @@ MC_INLINE void store(const typename Isa::F (&sums)[R][V], float* out, std::size_
 
 /// Decoding reads each weight once, from memory, faster than the hardware looks ahead: far ahead into L2,
 /// which has three times the outstanding misses of L1, and from there into L1 (together +10% over L1 alone on
-/// Intel's cores). AMD's do better with one request a line, into L1 (docs/architecture.md).
+/// Intel's cores). AMD's do better with one request a line, into L1 (docs/kernels.md).
 /// Tiles follow one another, so the end of one fetches the next; past the last, a prefetch is harmless.
 constexpr int kAheadInL2 = 6144, kAheadInL1 = 1536, kAheadAtOnce = 4096;
 template <int bytes>

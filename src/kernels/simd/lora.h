@@ -46,7 +46,7 @@ void lora_shrink_one(DType type, const std::byte* a, std::size_t rank, std::size
 LinesToCome lora_shrink_begin(DType type, const std::byte* a, std::size_t rank, std::size_t columns);
 
 /// lora_expand() for one row, t [rank], and B by tiles of 32 columns, [tiles, rank, 32]: y [columns]. Its
-/// first kLinesAhead are the caller's to ask for.
+/// first kLinesAhead lines are the caller's to ask for.
 void lora_expand_tiles(DType type, const std::byte* b, std::size_t rank, const float* t, std::size_t columns,
                        float* y);
 
