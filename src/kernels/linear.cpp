@@ -234,7 +234,7 @@ void run_single(const Job& job) {
   const std::size_t tiles = total_tiles(job);
   const std::size_t reduced = job.lora ? LoraEpilogue::floats(*job.lora) : 0;
   thread_local LoraShares callers;
-  LoraShares& shares = callers;
+  LoraShares& shares = callers;  // a name that means the same on all threads of the region
   if (job.lora) shares.begin(reduced, pool.size());
   pool.run([&](unsigned thread) {
     thread_local Scratch memory, work;

@@ -7,6 +7,7 @@
 
 #include "kernels/scratch.h"
 #include "kernels/simd/dequantize.h"
+#include "kernels/simd/linear_half.h"
 #include "kernels/simd/lora.h"
 #include "kernels/simd/lora_half.h"
 #include "kernels/simd/transpose.h"
@@ -110,7 +111,7 @@ void lora_expand_all(const LoraDelta& delta, const float* t, float* y) {
 }
 
 void LoraShares::begin(std::size_t floats, unsigned threads) {
-  used_ = (sizeof(Call) + floats * sizeof(float) + sizeof(Line) - 1) / sizeof(Line);
+  used_ = simd::whole_lines(sizeof(Call) + floats * sizeof(float)) / sizeof(Line);
   if (used_ > per_thread_ || threads != threads_) {
     per_thread_ = std::max(used_, per_thread_);
     threads_ = threads;

@@ -84,8 +84,8 @@ class LoraShares {
   /// A thread's own results, in order; those of others once they are published.
   float* values(std::size_t thread);
   void publish(std::size_t thread);
-  MC_INLINE void prefetch(std::size_t thread) const {
-    for (std::size_t i = 0; i < used_; ++i) __builtin_prefetch(&lines_[thread * per_thread_ + i]);
+  MC_INLINE void prefetch(std::size_t thread) {
+    for (std::size_t i = 0; i < used_; ++i) __builtin_prefetch(lines(thread) + i);
   }
   void wait_for(std::size_t thread);
 
