@@ -13,9 +13,9 @@ namespace metal_candle {
 /// adapter_config.json of the directory. Throws Error(not_found) naming it.
 std::string read_adapter_config(const std::filesystem::path& directory);
 
-/// Makes a directory to write to, and those above it. Throws Error(invalid_argument) naming it if a file is
-/// there, or the file `stranger` in it, which would be read instead of what is written; Error(io_error).
-void make_directory(const std::filesystem::path& directory, const char* stranger = nullptr);
+/// make_directory() for an adapter. Throws also Error(invalid_argument) naming the file `stranger` if it is
+/// in there, which would be read instead of what is written.
+void make_adapter_directory(const std::filesystem::path& directory, const char* stranger);
 
 /// `id`, what `name` was parsed as, of a module that can be adapted: the projections, the embedding, the
 /// output layer. Throws Error(unsupported) naming `tensor` for any other.

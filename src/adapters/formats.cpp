@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/format_common.h"
+#include "io/directory.h"
 #include "io/quote.h"
 #include "io/text_file.h"
 #include "metal_candle/error.h"
@@ -60,15 +61,10 @@ std::string read_adapter_config(const std::filesystem::path& directory) {
   return *std::move(text);
 }
 
-void make_directory(const std::filesystem::path& directory, const char* stranger) {
-  std::error_code failed;
-  if (std::filesystem::exists(directory, failed) && !std::filesystem::is_directory(directory, failed))
-    throw Error(ErrorCode::invalid_argument,
-                quote_path(directory) + ": is a file; give a directory to write");
-  std::filesystem::create_directories(directory, failed);
-  if (failed)
-    throw Error(ErrorCode::io_error, quote_path(directory) + ": cannot be created: " + failed.message());
-  if (stranger && std::filesystem::exists(directory / stranger, failed))
+void make_adapter_directory(const std::filesystem::path& directory, const char* stranger) {
+  make_directory(directory);
+  std::error_code ignored;
+  if (std::filesystem::exists(directory / stranger, ignored))
     throw Error(ErrorCode::invalid_argument, quote_path(directory) +
                                                  ": holds an adapter in another format (" + stranger +
                                                  "); give a new directory");

@@ -166,7 +166,7 @@ void write_mlx(const std::filesystem::path& directory, const LoraWeights& weight
                                 {"dropout", 0.0},
                                 {"scale", static_cast<double>(first.delta.scale)},
                                 {"keys", keys}}}};
-  make_directory(directory, "adapter_model.safetensors");
+  make_adapter_directory(directory, "adapter_model.safetensors");
   write_safetensors(directory / "adapters.safetensors", out.tensors(), {{"format", "mlx"}});
   AtomicWriter file(directory / "adapter_config.json");
   file.write(config.dump(2) + "\n");

@@ -240,7 +240,7 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
                               {"rank_pattern", ranks},
                               {"alpha_pattern", alphas},
                               {"trainable_token_indices", or_null(tokens)}};
-  make_directory(directory, "adapters.safetensors");
+  make_adapter_directory(directory, "adapters.safetensors");
   write_safetensors(directory / "adapter_model.safetensors", out.tensors(), {{"format", "pt"}});
   AtomicWriter file(directory / "adapter_config.json");
   file.write(config.dump(2) + "\n");

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "io/directory.h"
 #include "metal_candle/error.h"
 
 namespace metal_candle::cli {
@@ -61,8 +62,7 @@ std::uint32_t masked_crc32c(std::string_view data) noexcept {
 }
 
 EventFile::EventFile(const std::filesystem::path& directory) {
-  std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
+  make_directory(directory);
   file_ = directory / ("events.out.tfevents." + std::to_string(static_cast<std::uint64_t>(wall_time())) +
                        ".metal-candle");
   out_.open(file_, std::ios::binary | std::ios::app);

@@ -2,8 +2,8 @@
 
 #include <charconv>
 #include <cstring>
-#include <system_error>
 
+#include "io/directory.h"
 #include "io/quote.h"
 #include "metal_candle/error.h"
 
@@ -22,10 +22,7 @@ CREATE TABLE passages(id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENC
 CREATE INDEX passages_of_document ON passages(document);)";
 
 std::filesystem::path made(const std::filesystem::path& directory) {
-  std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
-  if (failed)
-    throw Error(ErrorCode::io_error, quote_path(directory) + ": cannot make it: " + failed.message());
+  make_directory(directory);
   return directory;
 }
 

@@ -6,7 +6,7 @@
 #include <mutex>
 
 #include "adapters/adapter_impl.h"
-#include "adapters/format_common.h"
+#include "io/directory.h"
 #include "io/gguf_writer.h"
 #include "io/quote.h"
 #include "io/safetensors_writer.h"
@@ -203,15 +203,7 @@ void write_directory(const SafetensorsModel& model, Merger& merger, const std::f
   const std::vector<StoredTensor> tensors = merger.tensors();
   make_directory(directory);
   write_safetensors(directory / "model.safetensors", tensors, {{"format", "pt"}});
-  for (const auto& entry : std::filesystem::directory_iterator(model.directory())) {
-    const std::string extension = entry.path().extension().string();
-    const bool text =
-        extension == ".json" || extension == ".jinja" || extension == ".txt" || extension == ".model";
-    const bool index = entry.path().filename().string().ends_with(".index.json");
-    if (entry.is_regular_file() && text && !index)
-      std::filesystem::copy_file(entry.path(), directory / entry.path().filename(),
-                                 std::filesystem::copy_options::overwrite_existing);
-  }
+  copy_companions(model.directory(), directory);
 }
 
 }  // namespace

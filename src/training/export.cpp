@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "adapters/formats.h"
+#include "io/directory.h"
 #include "io/safetensors_writer.h"
 #include "kernels/simd/convert.h"
 
@@ -29,7 +30,6 @@ void export_adapter(TrainableModel& model, const std::filesystem::path& director
     if (lora->magnitude) s.magnitude = add(*lora->magnitude);
   }
   const auto weights = LoraWeights::build(std::move(sources), "the trained adapter");
-  std::filesystem::create_directories(directory);
   if (format == "mlx")
     write_mlx(directory, *weights);
   else
@@ -50,16 +50,9 @@ void export_model(TrainableModel& model, const std::filesystem::path& from,
     }
     tensors.push_back({p.name, type, p.shape, bytes});
   }
-  std::filesystem::create_directories(directory);
+  make_directory(directory);
   write_safetensors(directory / "model.safetensors", tensors, {{"format", "pt"}});
-  for (const auto& entry : std::filesystem::directory_iterator(from)) {
-    const std::string name = entry.path().filename().string(), extension = entry.path().extension().string();
-    const bool beside =
-        extension == ".json" || extension == ".jinja" || extension == ".txt" || extension == ".model";
-    if (entry.is_regular_file() && beside && !name.ends_with(".index.json"))
-      std::filesystem::copy_file(entry.path(), directory / name,
-                                 std::filesystem::copy_options::overwrite_existing);
-  }
+  copy_companions(from, directory);
 }
 
 }  // namespace metal_candle

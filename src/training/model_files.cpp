@@ -1,5 +1,6 @@
 #include "training/model_files.h"
 
+#include "io/directory.h"
 #include "io/hub_cache.h"
 #include "io/quote.h"
 #include "io/text_file.h"
@@ -11,8 +12,8 @@ namespace {
 
 bool has_weights(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return true;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::filesystem::path& file : files_in(path)) {
+    const std::string name = file.filename().string();
     if (name.ends_with(".safetensors") || name.ends_with(".gguf") || name.ends_with(".index.json") ||
         name.ends_with(".bin"))
       return true;

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "io/directory.h"
 #include "io/quote.h"
 #include "kernels/compute_pool.h"
 #include "training/batcher.h"
@@ -78,7 +79,7 @@ class Trainer::Impl {
 
   TrainingResult train(const TrainingCallbacks& callbacks) {
     set_compute_threads(config_.threads);
-    std::filesystem::create_directories(config_.output);
+    make_directory(config_.output);
     const std::filesystem::path file = config_.output / "checkpoint.safetensors";
     if (config_.resume && std::filesystem::exists(file)) {
       progress_ = load_training_state(file, parameters_, optimizer_, settings());

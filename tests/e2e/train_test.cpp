@@ -236,6 +236,9 @@ TEST_F(Train, WhatIsWrongIsNamed) {
   expect(train("x", {"--learning-rate", "-1"}), "learning rate");
   expect(train("x", {"--dora", "--dropout", "0.5"}), "DoRA with dropout");
   expect(train("x", {"--optimizer", "sgd"}), "--optimizer");
+  const RunResult file = train("data/valid.jsonl", {"--iters", "1"});
+  EXPECT_EQ(file.code, 2);
+  EXPECT_THAT(file.err, HasSubstr("valid.jsonl: is a file; give a directory to write"));
   std::ofstream(data() + "/train.jsonl", std::ios::app) << "{\"prompt\":1}\n";
   expect(train("x", {"--iters", "1"}), "train.jsonl, line 31");
   EXPECT_THAT(train("x", {"--iters", "1", "--skip-bad-lines"}).err, HasSubstr("1 bad lines skipped"));
