@@ -1,9 +1,11 @@
 // The public Adapter, and what is done with several.
+#include <cmath>
 #include <map>
 
 #include "adapters/adapter_impl.h"
 #include "adapters/low_rank.h"
 #include "adapters/mix.h"
+#include "io/quote.h"
 
 namespace metal_candle {
 namespace {
@@ -25,6 +27,13 @@ AdapterInfo describe(const AdapterFile& file, const std::string& path) {
 }
 
 }  // namespace
+
+void check_use(const AdapterUse& use) {
+  if (!use.adapter) throw Error(ErrorCode::invalid_argument, "an adapter is named that is null");
+  if (!std::isfinite(use.scale))
+    throw Error(ErrorCode::invalid_argument,
+                "adapter " + quote(use.adapter->info().path) + ": its scale is not finite");
+}
 
 Adapter::Impl::Impl(AdapterFile read, const std::string& path)
     : file(std::move(read)), info(describe(file, path)) {}
@@ -86,8 +95,10 @@ void Adapter::save(const std::filesystem::path& path, std::string_view format,
 std::shared_ptr<const Adapter> mix_adapters(const std::vector<AdapterUse>& adapters,
                                             const MixOptions& options) {
   std::vector<MixPart> parts;
-  for (const AdapterUse& use : adapters)
+  for (const AdapterUse& use : adapters) {
+    check_use(use);
     parts.push_back({use.adapter->impl().file.weights.get(), static_cast<double>(use.scale)});
+  }
   auto weights = mix_weights(parts, options);
   return Adapter::Impl::wrap(
       {"mix", adapters.front().adapter->info().base_model, std::move(weights), nullptr}, "");

@@ -13,6 +13,9 @@
 
 namespace metal_candle {
 
+/// Throws Error(invalid_argument) unless it is of an adapter, at a finite scale.
+void check_use(const AdapterUse& use);
+
 class Adapter::Impl {
  public:
   Impl(AdapterFile read, const std::string& path);

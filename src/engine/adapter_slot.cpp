@@ -1,7 +1,6 @@
 #include "engine/adapter_slot.h"
 
 #include <atomic>
-#include <cmath>
 #include <utility>
 
 #include "adapters/adapter_impl.h"
@@ -23,10 +22,7 @@ std::shared_ptr<const AdapterMix> AdapterSlot::mix(const AdapterChoice& choice) 
   if (choice->empty()) return nullptr;
   auto out = std::make_shared<AdapterMix>();
   for (const AdapterUse& use : *choice) {
-    if (!use.adapter) throw Error(ErrorCode::invalid_argument, "a request names an adapter that is null");
-    if (!std::isfinite(use.scale))
-      throw Error(ErrorCode::invalid_argument,
-                  "adapter " + use.adapter->info().path + ": its scale is not finite");
+    check_use(use);
     Adapter::Impl& adapter = use.adapter->impl();
     out->uses.push_back(
         {adapter.bound(number_, [&] { return bind_(adapter.file, adapter.info.path); }), use.scale});

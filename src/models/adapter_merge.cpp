@@ -90,6 +90,7 @@ class Merger {
     tied_ = spec.tied_embeddings || !store_.find(name_of({WeightRole::lm_head}, ".weight"));
     const RotaryOrder order = store_.gguf() ? gguf_rotary(spec.architecture) : RotaryOrder::halves;
     for (const AdapterUse& use : adapters) {
+      check_use(use);
       if (use.adapter->impl().file.weights->names().encoder())
         throw Error(ErrorCode::unsupported,
                     use.adapter->info().path + ": it is for an encoder, which cannot be merged");
@@ -157,6 +158,7 @@ class Merger {
     const std::size_t in_bytes = *byte_size(t.dtype, columns), out_bytes = *byte_size(type, columns);
     std::vector<std::byte>& bytes = memory_.emplace_back(rows * out_bytes);
     std::mutex mutex;
+    Sums of_tensor;
     compute_pool().parallel_for(rows, 16, [&](std::size_t begin, std::size_t end) {
       std::vector<float> base(columns), sum(columns), stored(columns);
       Sums sums;
@@ -173,8 +175,14 @@ class Merger {
                    std::pow(static_cast<double>(sum[i]), 2)};
       }
       const std::lock_guard lock(mutex);
-      sums_ += sums;
+      of_tensor += sums;
     });
+    if (!std::isfinite(of_tensor.lost))
+      throw Error(ErrorCode::invalid_argument, quote_path(store_.path()) + ": " + quote(t.name) +
+                                                   ": merged, its values are not finite as " +
+                                                   std::string(name(type)) +
+                                                   "; choose another type or smaller scales");
+    sums_ += of_tensor;
     ++modules_;
     return {t.name, type, t.shape, bytes};
   }

@@ -147,6 +147,9 @@ TEST(MixAdapters, RefusesWhatItCannotMix) {
   EXPECT_MC_ERROR(mix_adapters({{load("dora"), 1}}), ErrorCode::unsupported, "DoRA");
   EXPECT_MC_ERROR(mix_adapters({{load("lora"), 1}, {load("patterns"), 1}}), ErrorCode::invalid_argument,
                   "different models");
+  EXPECT_MC_ERROR(mix_adapters({{nullptr, 1}}), ErrorCode::invalid_argument, "null");
+  EXPECT_MC_ERROR(mix_adapters({{load("lora"), std::nanf("")}}), ErrorCode::invalid_argument, "lora",
+                  "scale is not finite");
   EXPECT_MC_ERROR(mix_adapters({}), ErrorCode::invalid_argument, "nothing to mix");
   EXPECT_MC_ERROR(mix_adapters({{load("lora"), 1}}, {MixMethod::ties, 0, 0.0}), ErrorCode::invalid_argument,
                   "density");

@@ -169,6 +169,15 @@ TEST(AdapterMergeTest, RefusesWhatAModelCannotHold) {
   EXPECT_MC_ERROR(
       merge_adapters(dir / "own.gguf", {{Adapter::load(kAdapters + "dora"), 1}}, dir / "own.gguf"),
       ErrorCode::invalid_argument, "the model's own");
+  const auto lora = Adapter::load(kAdapters + "lora");
+  const auto scaled = [&](std::shared_ptr<const Adapter> adapter, float scale, const char* type) {
+    merge_adapters(kModels + "llama3.2", {{std::move(adapter), scale}}, dir / "out", {.type = type});
+  };
+  EXPECT_MC_ERROR(scaled(nullptr, 1, ""), ErrorCode::invalid_argument, "null");
+  EXPECT_MC_ERROR(scaled(lora, std::nanf(""), ""), ErrorCode::invalid_argument, "lora",
+                  "scale is not finite");
+  EXPECT_MC_ERROR(scaled(lora, 1e9f, "f16"), ErrorCode::invalid_argument, "_proj.weight",
+                  "not finite as f16");
   EXPECT_FALSE(std::filesystem::exists(dir / "out"));
 }
 
