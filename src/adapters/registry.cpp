@@ -48,26 +48,14 @@ class AdapterRegistry::Impl {
   }
 
   std::shared_ptr<const Adapter> get(const std::string& name) {
-    AdapterInfo wanted;
-    {
-      const std::lock_guard lock(mutex_);
-      Entry& entry = find(name)->second;
-      entry.used = ++clock_;
-      if (entry.adapter) return entry.adapter;
-      wanted = entry.info;
-    }
-    auto adapter = Adapter::load(wanted.path);  // without the lock: others go on
-    if (adapter->info().hash != wanted.hash)
-      throw Error(ErrorCode::malformed_file,
-                  wanted.path + ": adapter " + name + " is no longer what was loaded; load it again");
-    const std::lock_guard lock(mutex_);
-    const auto found = entries_.find(name);
-    if (found != entries_.end() && found->second.info.hash == wanted.hash) {
-      if (found->second.adapter) return found->second.adapter;  // another thread was faster
-      found->second.adapter = adapter;
-      page_out();
-    }
-    return adapter;
+    std::unique_lock lock(mutex_);
+    return use(find(name), std::move(lock));
+  }
+
+  /// Null if none is active. In one look: another thread may unload it meanwhile.
+  std::shared_ptr<const Adapter> get_active() {
+    std::unique_lock lock(mutex_);
+    return active_ ? use(find(*active_), std::move(lock)) : nullptr;
   }
 
   std::vector<AdapterEntry> list() const {
@@ -109,6 +97,27 @@ class AdapterRegistry::Impl {
     if (found == entries_.end())
       throw Error(ErrorCode::not_found, "no adapter is named " + quote(name) + "; load it first");
     return found;
+  }
+
+  // What an entry names, read again if it is on disk only: without the lock, so that others go on.
+  std::shared_ptr<const Adapter> use(Entries::iterator entry, std::unique_lock<std::mutex> lock) {
+    entry->second.used = ++clock_;
+    if (entry->second.adapter) return entry->second.adapter;
+    const std::string name = entry->first;
+    const AdapterInfo wanted = entry->second.info;
+    lock.unlock();
+    auto adapter = Adapter::load(wanted.path);
+    if (adapter->info().hash != wanted.hash)
+      throw Error(ErrorCode::malformed_file,
+                  wanted.path + ": adapter " + name + " is no longer what was loaded; load it again");
+    lock.lock();
+    const auto found = entries_.find(name);
+    if (found != entries_.end() && found->second.info.hash == wanted.hash) {
+      if (found->second.adapter) return found->second.adapter;  // another thread was faster
+      found->second.adapter = adapter;
+      page_out();
+    }
+    return adapter;
   }
 
   std::uint64_t resident() const {
@@ -167,9 +176,9 @@ void AdapterRegistry::deactivate() noexcept { impl_->deactivate(); }
 std::optional<std::string> AdapterRegistry::active_adapter() const { return impl_->active(); }
 
 std::vector<AdapterUse> AdapterRegistry::active() const {
-  const auto name = impl_->active();
-  if (!name) return {};
-  return {{impl_->get(*name), 1}};
+  auto adapter = impl_->get_active();
+  if (!adapter) return {};
+  return {{std::move(adapter), 1}};
 }
 
 std::vector<AdapterUse> AdapterRegistry::resolve(std::string_view text) const {

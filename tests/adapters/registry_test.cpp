@@ -129,6 +129,22 @@ TEST(AdapterRegistryTest, AnAdapterThatChangedOnDiskIsNotTheOneThatWasLoaded) {
   EXPECT_MC_ERROR(registry.get_adapter("x"), ErrorCode::malformed_file, "no longer what was loaded");
 }
 
+TEST(AdapterRegistryTest, AnActiveAdapterThatIsUnloadedMeanwhileIsNoError) {
+  AdapterRegistry registry;
+  const auto lora = Adapter::load(kGolden + "lora");
+  std::atomic<bool> done{false};
+  std::jthread other([&] {
+    for (int i = 0; i < 20'000; ++i) {
+      registry.add_adapter("a", lora);
+      registry.activate("a");
+      registry.unload_adapter("a");
+    }
+    done = true;
+  });
+  while (!done)
+    for (const AdapterUse& use : registry.active()) ASSERT_EQ(use.adapter, lora);
+}
+
 // Run under ThreadSanitizer (scripts/sanitize.sh tsan).
 TEST(AdapterRegistryTest, ThreadsLoadReplaceUseAndUnloadAtOnce) {
   const std::vector<std::string> files{"lora", "rslora", "layers", "bias"};
