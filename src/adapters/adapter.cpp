@@ -39,10 +39,11 @@ Adapter::Impl::Impl(AdapterFile read, const std::string& path)
     : file(std::move(read)), info(describe(file, path)) {}
 
 std::shared_ptr<const BoundAdapter> Adapter::Impl::bound(
-    std::uint64_t model, const std::function<std::shared_ptr<const BoundAdapter>()>& make) {
+    const std::shared_ptr<const void>& model,
+    const std::function<std::shared_ptr<const BoundAdapter>()>& make) {
   const auto find = [&]() -> std::shared_ptr<const BoundAdapter> {
-    for (const auto& [id, adapter] : bound_)
-      if (id == model) return adapter;
+    for (const auto& [known, adapter] : bound_)
+      if (known.lock() == model) return adapter;
     return nullptr;
   };
   {
@@ -52,6 +53,7 @@ std::shared_ptr<const BoundAdapter> Adapter::Impl::bound(
   auto made = make();
   const std::lock_guard lock(mutex_);
   if (auto known = find()) return known;
+  std::erase_if(bound_, [](const auto& entry) { return entry.first.expired(); });
   bound_.emplace_back(model, made);
   return made;
 }

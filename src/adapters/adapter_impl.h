@@ -21,9 +21,9 @@ class Adapter::Impl {
   Impl(AdapterFile read, const std::string& path);
   static std::shared_ptr<const Adapter> wrap(AdapterFile file, const std::string& path);
 
-  /// The adapter fitted to the model of this number, by `make` the first time. Thread-safe; two threads that
-  /// ask at once may both make it.
-  std::shared_ptr<const BoundAdapter> bound(std::uint64_t model,
+  /// The adapter fitted to a model, by `make` the first time; kept until another model asks after this one is
+  /// gone. Thread-safe; two threads that ask at once may both make it.
+  std::shared_ptr<const BoundAdapter> bound(const std::shared_ptr<const void>& model,
                                             const std::function<std::shared_ptr<const BoundAdapter>()>& make);
 
   const AdapterFile file;
@@ -31,7 +31,7 @@ class Adapter::Impl {
 
  private:
   std::mutex mutex_;
-  std::vector<std::pair<std::uint64_t, std::shared_ptr<const BoundAdapter>>> bound_;
+  std::vector<std::pair<std::weak_ptr<const void>, std::shared_ptr<const BoundAdapter>>> bound_;
 };
 
 }  // namespace metal_candle

@@ -1,21 +1,12 @@
 #include "engine/adapter_slot.h"
 
-#include <atomic>
 #include <utility>
 
 #include "adapters/adapter_impl.h"
 
 namespace metal_candle {
-namespace {
 
-std::uint64_t next_number() {
-  static std::atomic<std::uint64_t> next{0};
-  return ++next;
-}
-
-}  // namespace
-
-AdapterSlot::AdapterSlot(Bind bind) : bind_(std::move(bind)), number_(next_number()) {}
+AdapterSlot::AdapterSlot(Bind bind) : bind_(std::move(bind)), model_(std::make_shared<char>()) {}
 
 std::shared_ptr<const AdapterMix> AdapterSlot::mix(const AdapterChoice& choice) const {
   if (!choice) return applied();
@@ -25,7 +16,7 @@ std::shared_ptr<const AdapterMix> AdapterSlot::mix(const AdapterChoice& choice) 
     check_use(use);
     Adapter::Impl& adapter = use.adapter->impl();
     out->uses.push_back(
-        {adapter.bound(number_, [&] { return bind_(adapter.file, adapter.info.path); }), use.scale});
+        {adapter.bound(model_, [&] { return bind_(adapter.file, adapter.info.path); }), use.scale});
   }
   return out;
 }

@@ -2,7 +2,6 @@
 // that requests use unless they say otherwise.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -31,7 +30,7 @@ class AdapterSlot {
 
  private:
   const Bind bind_;
-  const std::uint64_t number_;  // of this model among all of the process
+  const std::shared_ptr<const void> model_;  // by which adapters know it, and that it is gone
   mutable std::mutex mutex_;
   std::shared_ptr<const AdapterMix> applied_;
 };
