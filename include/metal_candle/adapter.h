@@ -191,7 +191,8 @@ struct MergeReport {
 /// Writes the model with the adapters' changes in its weights: a Hugging Face directory, with the files
 /// beside the weights, to a new directory, a GGUF file with its metadata to a new file. What no adapter
 /// changes keeps its bytes. Throws Error(unsupported) for element types that cannot be written and for
-/// adapters of a tied table, Error(invalid_argument) for adapters that do not fit or sums that are not finite.
+/// adapters of a tied table, Error(invalid_argument) for adapters that do not fit or sums that are not
+/// finite.
 MergeReport merge_adapters(const std::filesystem::path& model, const std::vector<AdapterUse>& adapters,
                            const std::filesystem::path& output, const MergeOptions& options = {});
 
