@@ -32,7 +32,7 @@ void check_use(const AdapterUse& use) {
   if (!use.adapter) throw Error(ErrorCode::invalid_argument, "an adapter is named that is null");
   if (!std::isfinite(use.scale))
     throw Error(ErrorCode::invalid_argument,
-                "adapter " + quote(use.adapter->info().path) + ": its scale is not finite");
+                "adapter " + quote_path(use.adapter->info().path) + ": its scale is not finite");
 }
 
 Adapter::Impl::Impl(AdapterFile read, const std::string& path)

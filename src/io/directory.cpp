@@ -36,7 +36,7 @@ std::vector<fs::path> files_in(const fs::path& directory) {
   std::vector<fs::path> out;
   std::error_code failed, ignored;
   for (fs::directory_iterator at(directory, failed), end; !failed && at != end; at.increment(failed))
-    if (at->is_regular_file(ignored)) out.push_back(at->path());
+    if (!at->is_directory(ignored)) out.push_back(at->path());
   if (failed)
     throw Error(ErrorCode::io_error, quote_path(directory) + ": cannot be listed: " + failed.message());
   return out;
@@ -44,9 +44,9 @@ std::vector<fs::path> files_in(const fs::path& directory) {
 
 void copy_companions(const fs::path& from, const fs::path& to) {
   for (const fs::path& file : files_in(from)) {
-    if (!is_companion(file)) continue;
-    AtomicWriter out(to / file.filename());
     std::error_code ignored;
+    if (!is_companion(file) || !fs::is_regular_file(file, ignored)) continue;
+    AtomicWriter out(to / file.filename());
     if (fs::file_size(file, ignored) > 0) out.write(MappedFile::open(file).bytes());
     out.commit();
   }

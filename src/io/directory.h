@@ -10,7 +10,8 @@ namespace metal_candle {
 /// Error(io_error), each naming it.
 void make_directory(const std::filesystem::path& directory);
 
-/// The regular files directly in it, in no order. Throws Error(io_error) naming it.
+/// What is directly in it and no directory, in no order: links that lead nowhere too, for a name may be all
+/// that is asked for. Throws Error(io_error) naming it.
 std::vector<std::filesystem::path> files_in(const std::filesystem::path& directory);
 
 /// Copies the configuration, tokenizer and chat template of a checkpoint (.json, .jinja, .txt, .model; no

@@ -38,6 +38,8 @@ TEST(Directory, ItsFilesAreListed) {
   dir.write("a", "");
   dir.write("below/c", "2");
   EXPECT_EQ(names_in(dir.path()), (std::vector<std::string>{"a", "b"}));
+  std::filesystem::create_symlink("nowhere", dir / "link");
+  EXPECT_EQ(names_in(dir.path()), (std::vector<std::string>{"a", "b", "link"}));
   EXPECT_MC_ERROR(files_in(dir / "absent"), ErrorCode::io_error, "absent", "cannot be listed");
   EXPECT_MC_ERROR(files_in(dir / "b"), ErrorCode::io_error, "cannot be listed");
 }
@@ -47,6 +49,7 @@ TEST(Directory, CompanionsAreCopiedAndNothingElse) {
   for (const char* name : {"config.json", "chat_template.jinja", "merges.txt", "spiece.model"})
     from.write(name, name);
   from.write("added_tokens.json", "");
+  std::filesystem::create_symlink("nowhere", from / "vocab.json");
   for (const char* name : {"model.safetensors", "model.safetensors.index.json", "README.md", "below/x.json"})
     from.write(name, name);
   to.write("config.json", "an older and longer one");
