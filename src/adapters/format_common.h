@@ -1,4 +1,4 @@
-// What the readers of adapter formats share: finding the text beside the weights, and the modules' names.
+// What the readers and writers of adapter formats share: the files beside the weights, and the modules' names.
 #pragma once
 
 #include <filesystem>
@@ -6,12 +6,15 @@
 #include <string>
 #include <string_view>
 
+#include "core/json.h"
 #include "io/weight_names.h"
 
 namespace metal_candle {
 
 /// adapter_config.json of the directory. Throws Error(not_found) naming it.
 std::string read_adapter_config(const std::filesystem::path& directory);
+/// Writes it, whole or not at all. Throws as AtomicWriter does.
+void write_adapter_config(const std::filesystem::path& directory, const OrderedJson& config);
 
 /// make_directory() for an adapter. Throws also Error(invalid_argument) naming the file `stranger` if it is
 /// in there, which would be read instead of what is written.

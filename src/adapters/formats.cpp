@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/format_common.h"
+#include "io/atomic_writer.h"
 #include "io/directory.h"
 #include "io/quote.h"
 #include "io/text_file.h"
@@ -59,6 +60,12 @@ std::string read_adapter_config(const std::filesystem::path& directory) {
     throw Error(ErrorCode::not_found, quote_path(directory / "adapter_config.json") +
                                           ": missing; an adapter's weights need it beside them");
   return *std::move(text);
+}
+
+void write_adapter_config(const std::filesystem::path& directory, const OrderedJson& config) {
+  AtomicWriter file(directory / "adapter_config.json");
+  file.write(config.dump(2) + "\n");
+  file.commit();
 }
 
 void make_adapter_directory(const std::filesystem::path& directory, const char* stranger) {

@@ -8,7 +8,6 @@
 #include "adapters/formats.h"
 #include "adapters/written_tensors.h"
 #include "core/json.h"
-#include "io/atomic_writer.h"
 #include "io/quote.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
@@ -168,9 +167,7 @@ void write_mlx(const std::filesystem::path& directory, const LoraWeights& weight
                                 {"keys", keys}}}};
   make_adapter_directory(directory, "adapter_model.safetensors");
   write_safetensors(directory / "adapters.safetensors", out.tensors(), {{"format", "mlx"}});
-  AtomicWriter file(directory / "adapter_config.json");
-  file.write(config.dump(2) + "\n");
-  file.commit();
+  write_adapter_config(directory, config);
 }
 
 }  // namespace metal_candle

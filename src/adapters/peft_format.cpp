@@ -8,7 +8,6 @@
 #include "adapters/formats.h"
 #include "adapters/lora_config.h"
 #include "adapters/written_tensors.h"
-#include "io/atomic_writer.h"
 #include "io/quote.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
@@ -242,9 +241,7 @@ void write_peft(const std::filesystem::path& directory, const LoraWeights& weigh
                               {"trainable_token_indices", or_null(tokens)}};
   make_adapter_directory(directory, "adapters.safetensors");
   write_safetensors(directory / "adapter_model.safetensors", out.tensors(), {{"format", "pt"}});
-  AtomicWriter file(directory / "adapter_config.json");
-  file.write(config.dump(2) + "\n");
-  file.commit();
+  write_adapter_config(directory, config);
 }
 
 }  // namespace metal_candle
