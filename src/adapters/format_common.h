@@ -1,4 +1,4 @@
-// What the readers and writers of adapter formats share: the files beside the weights, and the modules' names.
+// What the readers and writers of adapter formats share: files beside the weights, and modules' names.
 #pragma once
 
 #include <filesystem>
